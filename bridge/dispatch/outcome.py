@@ -1,0 +1,82 @@
+"""What the dispatch step gives back: the verdict on who calls, and the decision where they go. Plain data, with the reasons."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bridge.dispatch.trace import Trace
+    from bridge.model.media import MediaConfig
+    from bridge.model.phone_number import PhoneNumber
+    from bridge.model.trunk import InboundTrunk
+
+
+class VerdictKind(StrEnum):
+    """How a caller may go on to the dispatch step, or why not."""
+
+    PHONE_NUMBER = "phone_number"  # the called number is our own: no trunk needed
+    TRUNK = "trunk"
+    NO_TRUNK = "no_trunk"  # goes on: rules without a trunk may match
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The trunk step's outcome (DESIGN §5.2). `status` is the SIP status of a refusal, `reason` its sentence."""
+
+    kind: VerdictKind
+    trace: "Trace"
+    trunk: "InboundTrunk | None" = None
+    phone_number: "PhoneNumber | None" = None
+    status: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Join this room as this participant (livekit-sip-semantics.md §2.6)."""
+
+    trace: "Trace"
+    trunk_id: str
+    rule_id: str
+    room_name: str
+    identity: str
+    name: str
+    metadata: str
+    attributes: Mapping[str, str]
+    media: "MediaConfig"
+    room_preset: str = ""
+    room_config: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    headers_to_attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes_to_headers: Mapping[str, str] = field(default_factory=dict)
+    include_headers: int = 0
+    ringing_timeout: timedelta = timedelta(minutes=3)
+    ringing_timeout_status: int = 486
+    max_call_duration: timedelta = timedelta(hours=24)
+    krisp_enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskPin:
+    """A rule matched that wants a PIN and none was given yet."""
+
+    trace: "Trace"
+    trunk_id: str
+    rule_id: str
+    media: "MediaConfig"
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """No room for this caller: `status` to the unanswered caller, `reason` for people. `conflict`: rules contradict one another."""
+
+    trace: "Trace"
+    status: int
+    reason: str
+    conflict: bool = False
+
+
+Decision = Accept | AskPin | Refuse

@@ -1,0 +1,47 @@
+"""What a caller needs to enter a room, and what happens at a seat."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RoomTicket:
+    """One participant of kind SIP about to join (livekit-sip-semantics.md §3.7). Plain data: it crosses process borders and is kept
+    in the call's note, so that the same seat can be taken again elsewhere."""
+
+    call_id: str
+    room_name: str
+    identity: str
+    name: str
+    metadata: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    room_preset: str = ""
+    room_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DigitsToSend:
+    """The room asks for these digits (`0-9 * # A-D`, `w` = half a second's pause) to be sent to the phone."""
+
+    digits: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeatLost:
+    """The connection to the room broke; the seat tries to come back by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatBack:
+    """The same seat is there again after `SeatLost`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatGone:
+    """The seat is gone for good. `reason` is LiveKit's word in lower case: room_deleted, participant_removed, …"""
+
+    reason: str
+
+
+SeatEvent = DigitsToSend | SeatLost | SeatBack | SeatGone

@@ -1,0 +1,148 @@
+"""What the story of a call needs of a phone system: legs, their events, and nothing of how AMI or ESL say it."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.model.caller import Caller
+from bridge.model.ending import Ending, EndReason
+from bridge.model.media_address import MediaAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One key press (`0-9 * # A-D`), whatever the DTMF mode; reported when the key is let go."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLost:
+    """The audio connection ended while the call goes on: hold music, and waiting for `connect` until the lease runs out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The caller put us on hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The caller is back from hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlLost:
+    """The connection to the PBX broke: commands raise `Unavailable` until `ControlBack`; digits pressed meanwhile are lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlBack:
+    """The connection to the PBX is there again and the leg still up."""
+
+
+LegEvent = Digit | MediaLost | Held | Resumed | ControlLost | ControlBack
+
+
+@dataclass(frozen=True, slots=True)
+class TransferResult:
+    """What became of a transfer: `sip_status` of the target's final answer where the PBX tells it."""
+
+    ok: bool
+    sip_status: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A caller whom the PBX itself turned away (bad credentials): it never became a leg, but it has a trace."""
+
+    trunk_id: str
+    sip_call_id: str
+    source_address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PbxHealth:
+    """One look at the phone system. `detail` is a sentence for a person when something is wrong."""
+
+    connected: bool
+    version: str = ""
+    detail: str = ""
+
+
+class Leg(Protocol):
+    """One phone call, held by the PBX.
+
+    Commands raise `LegGone` once the call has ended, `Unavailable` when the PBX does not answer in time, `Superseded` when a newer
+    controller has taken over. No other error leaves an adapter.
+    """
+
+    @property
+    def id(self) -> str:
+        """The PBX's own id of the call: unique, the same after our restart."""
+
+    @property
+    def pbx(self) -> str:
+        """The operator's name of the PBX."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def note(self) -> str | None:
+        """What an earlier controller remembered on the call (`model.note`), None for a new call."""
+
+    @property
+    def answered(self) -> bool: ...
+
+    async def ring(self) -> None:
+        """Send 180 and keep ringing; goes to the operator's fallback when no controller is alive for 5 s."""
+
+    async def reject(self, status: int) -> None:
+        """End the unanswered call with exactly this SIP status (400–699)."""
+
+    async def fall_back(self) -> None:
+        """Hand the call to the operator's fallback; the leg ends with `fell_back` set."""
+
+    async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
+        """Answer if needed, then send the call's audio to this address. Called again, the call moves to the new address."""
+
+    async def hold(self) -> None:
+        """Leave the audio connection and hear the PBX's hold music, under the lease."""
+
+    def events(self) -> AsyncIterator[LegEvent]:
+        """What happens on the call from now on, in order, to one reader; ends when the leg has ended."""
+
+    async def send_digits(self, digits: str) -> None:
+        """Send `0-9 * # A-D` to the phone; `w` pauses half a second."""
+
+    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
+        """Hand the caller to `to` (a SIP or tel URI, checked by who asks) by REFER; returns when the outcome is known."""
+
+    async def remember(self, note: str) -> None:
+        """Keep `note` (ASCII, a few KB) on the call in the PBX, instead of the one before; survives us."""
+
+    async def hang_up(self, reason: EndReason) -> None:
+        """End the call. Idempotent: no error if it has ended."""
+
+    async def ended(self) -> Ending:
+        """Returns once the call has ended or was taken to the fallback, and again at once when asked again."""
+
+
+class Pbx(Protocol):
+    """One phone system."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self) -> None:
+        """Keep the connection; returns only when cancelled (or raises `Superseded`). Everything else works while this runs."""
+
+    def legs(self) -> AsyncIterator[Leg]:
+        """New calls and, after a (re)start of ours, those still up in our contexts; never one that fell back, never one twice."""
+
+    def refusals(self) -> AsyncIterator[Refusal]: ...
+
+    async def health(self) -> PbxHealth: ...

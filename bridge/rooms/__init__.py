@@ -1,0 +1,1 @@
+"""Where callers go: the embedded room here, LiveKit's rooms elsewhere, behind one port."""
