@@ -1,10 +1,12 @@
 """What the dispatch step gives back: the verdict on who calls, and the decision where they go. Plain data, with the reasons."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bridge.model.caller import Caller
 
 if TYPE_CHECKING:
     from bridge.dispatch.trace import Trace
@@ -80,3 +82,23 @@ class Refuse:
 
 
 Decision = Accept | AskPin | Refuse
+
+
+class Dispatcher(Protocol):
+    """Answers the two questions of a call. The plain matcher (`evaluate`) and the compiled index (`index`) give the same answers."""
+
+    def authorise(self, caller: Caller) -> Verdict:
+        """May this caller go on, and as whom?"""
+
+    def dispatch(
+        self,
+        caller: Caller,
+        verdict: Verdict,
+        *,
+        call_id: str,
+        room_suffix: Callable[[], str],
+        pin: str | None = None,
+        no_pin: bool = False,
+    ) -> Decision:
+        """Which room? `pin`: the digits entered; `no_pin`: the caller was asked and entered none (§3.3 step 4). `room_suffix` gives
+        twelve random characters when a rule wants them."""

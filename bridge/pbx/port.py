@@ -54,16 +54,6 @@ class TransferResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A caller whom the PBX itself turned away (bad credentials): it never became a leg, but it has a trace."""
-
-    trunk_id: str
-    sip_call_id: str
-    source_address: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class PbxHealth:
     """One look at the phone system. `detail` is a sentence for a person when something is wrong."""
 
@@ -142,7 +132,5 @@ class Pbx(Protocol):
 
     def legs(self) -> AsyncIterator[Leg]:
         """New calls and, after a (re)start of ours, those still up in our contexts; never one that fell back, never one twice."""
-
-    def refusals(self) -> AsyncIterator[Refusal]: ...
 
     async def health(self) -> PbxHealth: ...
