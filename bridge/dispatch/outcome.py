@@ -85,7 +85,7 @@ Decision = Accept | AskPin | Refuse
 
 
 class Dispatcher(Protocol):
-    """Answers the two questions of a call. The plain matcher (`evaluate`) and the compiled index (`index`) give the same answers."""
+    """Answers the two questions of a call. The plain matcher (`evaluate`) and the compiled index (`index`) agree in every case."""
 
     def authorise(self, caller: Caller) -> Verdict:
         """May this caller go on, and as whom?"""
