@@ -88,6 +88,9 @@ class Sound(Protocol):
     async def connected(self) -> None:
         """Returns once the PBX is connected; at once if it is."""
 
+    async def disconnected(self) -> None:
+        """Returns once the PBX is not connected; at once if it is not."""
+
     async def play(self, clip: Clip) -> bool:
         """Play to the PBX, instead of the room and of any clip before. True if played to the end, False if stopped (by `stop`,
         another `play` or the end of the sound). Playing waits for the PBX while it is not connected."""

@@ -85,7 +85,8 @@ class Leg(Protocol):
         """What an earlier controller remembered on the call (`model.note`), None for a new call."""
 
     @property
-    def answered(self) -> bool: ...
+    def answered(self) -> bool:
+        """Whether the caller has been answered, by anybody; stays true after the end."""
 
     async def ring(self) -> None:
         """Send 180 and keep ringing; goes to the operator's fallback when no controller is alive for 5 s."""

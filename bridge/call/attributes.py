@@ -1,0 +1,52 @@
+"""The `sip.*` attributes that come from the call itself, laid over those of the decision (livekit-sip-semantics.md §2.6, §3.8)."""
+
+from collections.abc import Mapping
+
+from bridge.dispatch.outcome import Accept
+from bridge.model.caller import Caller
+from bridge.model.ending import EndReason
+
+RINGING, ACTIVE, HANGUP = "ringing", "active", "hangup"
+CALL_STATUS = "sip.callStatus"
+
+STATUS_STAYS = frozenset({EndReason.ROOM_CLOSED, EndReason.REMOVED, EndReason.DUPLICATE_IDENTITY, EndReason.RINGING_TIMEOUT})
+"""Ends after which LiveKit leaves `sip.callStatus` as it was (§3.6)."""
+
+_X_HEADERS, _ALL_HEADERS = 1, 2
+"""SIPHeaderOptions, §1.15."""
+
+_PROVIDER_HEADERS = {
+    "x-twilio-accountsid": "sip.twilio.accountSid",
+    "x-twilio-callsid": "sip.twilio.callSid",
+    "x-call_leg_id": "sip.telnyx.callLegID",
+    "x-call_session_id": "sip.telnyx.callSessionID",
+    "x-amzn-connectcontactid": "sip.amazon.contactId",
+    "x-amzn-connectinitialcontactid": "sip.amazon.initialContactId",
+    "x-amzn-sourceaccount": "sip.amazon.sourceAccount",
+    "x-amzn-sourcearn": "sip.amazon.sourceArn",
+    "x-amzn-targetarn": "sip.amazon.targetArn",
+    "x-lk-test-id": "lktest.id",
+}
+
+
+def participant_attributes(accept: Accept, caller: Caller, status: str) -> dict[str, str]:
+    """Every attribute of the participant, in LiveKit's order: later ones win. Empty values are dropped at the join (§3.7)."""
+    headers = {name.lower(): value for name, value in caller.headers.items()}
+    attributes = dict(accept.attributes)
+    attributes |= _included_headers(headers, accept.include_headers)
+    attributes |= {attribute: headers[name] for name, attribute in _PROVIDER_HEADERS.items() if name in headers}
+    attributes |= _mapped_headers(headers, accept.headers_to_attributes)
+    attributes |= {"sip.callTag": caller.sip_tag, "sip.callIDFull": caller.sip_call_id, CALL_STATUS: status}
+    return {name: value for name, value in attributes.items() if value or name == "sip.trunkID"}
+
+
+def _included_headers(headers: Mapping[str, str], include: int) -> dict[str, str]:
+    if include == _ALL_HEADERS:
+        return {f"sip.h.{name}": value for name, value in headers.items()}
+    if include == _X_HEADERS:
+        return {f"sip.h.{name}": value for name, value in headers.items() if name.startswith("x-")}
+    return {}
+
+
+def _mapped_headers(headers: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, str]:
+    return {attribute: headers[name.lower()] for name, attribute in mapping.items() if name.lower() in headers}

@@ -1,0 +1,153 @@
+"""What is known of one call while it lives: the facts its story gathers, its note, and a picture of it for others."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bridge.media.port import Seat, Sound
+from bridge.model.caller import Caller
+from bridge.model.ending import EndedBy, EndReason
+from bridge.model.note import CallNote
+from bridge.model.record import CallRecord
+from bridge.model.ticket import RoomTicket
+from bridge.pbx.port import Leg, TransferResult
+
+KEYS_KEPT = 64
+"""Key presses waiting to be looked at; a storm beyond that is dropped (LiveKit keeps 10, §3.3 step 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """Somebody asked for the call to be ended."""
+
+    reason: EndReason = EndReason.REQUESTED
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Somebody asked for the caller to be handed on; `result` is for them."""
+
+    to: str
+    headers: dict[str, str]
+    result: "asyncio.Future[TransferResult]"
+
+
+Order = HangUp | Transfer
+
+
+class AskAgain:
+    """Among the keys: what was pressed before is lost, start the PIN prompt anew."""
+
+
+class PromptEnded:
+    """Among the keys: the prompt was played to its end or stopped."""
+
+
+KeyEvent = str | AskAgain | PromptEnded
+
+
+@dataclass(frozen=True, slots=True)
+class CallSnapshot:
+    """A live call as the console and the API show it."""
+
+    call_id: str
+    pbx: str
+    leg_id: str
+    caller: Caller
+    state: str
+    answered: bool
+    room: str
+    identity: str
+    started_at: float
+    trace: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order."""
+
+    leg: Leg
+    note: CallNote
+    taken_over: bool = False
+    sound: Sound | None = None
+    seat: Seat | None = None
+    seat_is_open: bool = False
+    trace: dict[str, Any] = field(default_factory=dict)
+    keys: "asyncio.Queue[KeyEvent]" = field(default_factory=lambda: asyncio.Queue(KEYS_KEPT))
+    orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
+    control: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.control.set()
+
+    @property
+    def call_id(self) -> str:
+        return self.note.call_id
+
+    @property
+    def answered(self) -> bool:
+        return self.leg.answered
+
+    @property
+    def ticket(self) -> RoomTicket:
+        if self.note.ticket is None:
+            raise RuntimeError(f"call {self.call_id} has no room yet")
+        return self.note.ticket
+
+    def change(self, **facts: object) -> CallNote:
+        """The note with these facts changed; it is the call's own from now on, and still to be remembered by the leg."""
+        self.note = self.note.model_copy(update=facts)
+        return self.note
+
+    def press(self, event: KeyEvent) -> None:
+        """A key for the PIN dialogue; dropped when far more have been pressed than anybody reads."""
+        if not self.keys.full():
+            self.keys.put_nowait(event)
+
+    def set_attribute_status(self, status: str) -> None:
+        """Keep the ticket's `sip.callStatus` true, so that a seat taken anew starts with it."""
+        ticket = self.ticket
+        self.change(ticket=replace(ticket, attributes={**ticket.attributes, "sip.callStatus": status}))
+
+    def snapshot(self) -> CallSnapshot:
+        ticket = self.note.ticket
+        return CallSnapshot(
+            call_id=self.call_id,
+            pbx=self.leg.pbx,
+            leg_id=self.leg.id,
+            caller=self.leg.caller,
+            state=self.note.state.value,
+            answered=self.answered,
+            room=ticket.room_name if ticket else "",
+            identity=ticket.identity if ticket else "",
+            started_at=self.note.started_at,
+            trace=self.trace,
+        )
+
+    def record(self, ended_at: float, reason: EndReason, by: EndedBy, detail: str, sip_status: int | None) -> CallRecord:
+        """The one record that is kept of this call."""
+        caller, ticket = self.leg.caller, self.note.ticket
+        return CallRecord(
+            call_id=self.call_id,
+            pbx=self.leg.pbx,
+            leg_id=self.leg.id,
+            sip_call_id=caller.sip_call_id,
+            number=caller.number,
+            called=caller.called,
+            source_address=caller.source_address,
+            endpoint=caller.endpoint,
+            trunk_id=self.note.trunk_id,
+            rule_id=self.note.rule_id,
+            room=ticket.room_name if ticket else "",
+            identity=ticket.identity if ticket else "",
+            started_at=self.note.started_at,
+            answered_at=self.note.answered_at if self.answered else None,
+            ended_at=ended_at,
+            end_reason=reason,
+            ended_by=by,
+            detail=detail,
+            sip_status=sip_status,
+            pin_tries=self.note.pin_tries,
+            taken_over=self.taken_over,
+            trace=self.trace,
+        )

@@ -1,0 +1,64 @@
+"""How a story is told that it is over: one exception carries the reason and the way to end, from wherever it was noticed."""
+
+from bridge.media.port import ClipName
+from bridge.model.ending import EndedBy, Ending, EndReason
+
+
+class CallOver(Exception):  # noqa: N818  (the end of a call is no error)
+    """The call ends now.
+
+    `status` is what an unanswered caller is told, `fall_back` takes the call to the operator's fallback instead, `clip` is what an
+    answered caller hears before the end, `gone` says that the leg has ended already.
+    """
+
+    def __init__(
+        self,
+        reason: EndReason,
+        by: EndedBy = EndedBy.ROOMLINE,
+        *,
+        detail: str = "",
+        status: int = 486,
+        clip: ClipName | None = None,
+        fall_back: bool = False,
+        gone: bool = False,
+        seen_status: int | None = None,
+    ) -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+        self.by = by
+        self.detail = detail
+        self.status = status
+        self.clip = clip
+        self.fall_back = fall_back
+        self.gone = gone
+        self.seen_status = seen_status
+
+
+def leg_ended(ending: Ending, answered: bool) -> CallOver:
+    """What a leg's end means for the story."""
+    if ending.fell_back:
+        reason, by = EndReason.FELL_BACK, EndedBy.PBX
+    elif ending.by is EndedBy.CALLER:
+        reason, by = (EndReason.HANGUP if answered else EndReason.CANCELLED), EndedBy.CALLER
+    elif ending.by is EndedBy.PBX:
+        reason, by = EndReason.PBX_GONE, EndedBy.PBX
+    else:
+        reason, by = EndReason.HANGUP, ending.by
+    return CallOver(reason, by, detail=ending.cause, gone=True, seen_status=ending.sip_status)
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of everything that went wrong at once, what the call ended of: the leg's own end before our reasons, those before faults."""
+    leaves = list(_leaves(group))
+    overs = [leaf for leaf in leaves if isinstance(leaf, CallOver)]
+    for over in overs:
+        if over.gone:
+            return over
+    return overs[0] if overs else leaves[0]
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> "list[BaseException]":
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

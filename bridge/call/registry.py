@@ -1,0 +1,138 @@
+"""Which calls are live, is there room for more, and the place to ask for something to be done with one.
+
+Each PBX's legs are taken here and each becomes a story of its own; a story's failure is its own affair.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bridge.call.clock import Clock
+from bridge.call.live import Call, CallSnapshot, HangUp, Transfer
+from bridge.call.session import Story, open_call
+from bridge.errors import RoomlineError, Superseded
+from bridge.media.port import Node
+from bridge.model.ending import EndReason
+from bridge.pbx.port import Leg, Pbx, TransferResult
+
+log = structlog.get_logger(__name__)
+
+_ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+"""LiveKit's 57 letters for ids (livekit-sip-semantics.md §0.5)."""
+
+
+class NoSuchCall(RoomlineError):  # noqa: N818  (an answer, not a fault)
+    """No live call has this id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """`call_limit`: calls at the same time; over it a new one gets 503 or the fallback."""
+
+    call_limit: int = 100
+
+
+def random_letters() -> str:
+    """Twelve letters of LiveKit's alphabet: ids and room suffixes."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(12))
+
+
+def new_call_id() -> str:
+    return f"SCL_{random_letters()}"
+
+
+class Registry:
+    """The live calls of this controller."""
+
+    def __init__(self, options: RegistryOptions, nodes: Sequence[Node], clock: Clock) -> None:
+        self._options = options
+        self._nodes = nodes
+        self._clock = clock
+        self._calls: dict[str, Call] = {}
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def room_for_more(self) -> bool:
+        """Asked by a story that is in the books already."""
+        return not self._draining and len(self._calls) <= self._options.call_limit
+
+    def choose_node(self) -> Node:
+        """The node with the most room left."""
+        return max(self._nodes, key=lambda node: node.load().room_for)
+
+    async def run(self, pbx: Pbx, story: Story) -> None:
+        """Tell the calls of one PBX until cancelled. Cancelling leaves the calls up in the PBX for whoever takes over."""
+        async with asyncio.TaskGroup() as stories:
+            async for leg in pbx.legs():
+                stories.create_task(self._tell(leg, story), name=f"call {leg.id}")
+
+    async def _tell(self, leg: Leg, story: Story) -> None:
+        call = open_call(leg, new_call_id, self._clock.now())
+        if call.call_id in self._calls:
+            log.error("two legs have one call id; the second is not ours to tell", call_id=call.call_id, leg=leg.id)
+            return
+        self._calls[call.call_id] = call
+        self._idle.clear()
+        try:
+            await story.tell(call)
+        except Superseded:
+            log.warning("a newer controller has this call", call_id=call.call_id)
+        except Exception:
+            log.exception("a story broke off", call_id=call.call_id)
+        finally:
+            del self._calls[call.call_id]
+            if not self._calls:
+                self._idle.set()
+
+    @property
+    def live(self) -> int:
+        return len(self._calls)
+
+    def calls(self) -> Sequence[CallSnapshot]:
+        """A picture of every live call."""
+        return [call.snapshot() for call in self._calls.values()]
+
+    def call(self, call_id: str) -> CallSnapshot:
+        """Raises NoSuchCall."""
+        return self._find(call_id).snapshot()
+
+    def hang_up(self, call_id: str, reason: EndReason = EndReason.REQUESTED) -> None:
+        """End a call. Raises NoSuchCall."""
+        self._find(call_id).orders.put_nowait(HangUp(reason))
+
+    async def transfer(
+        self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    ) -> TransferResult:
+        """Hand the caller on to `to`, a SIP or tel URI that the asker has checked. Raises NoSuchCall; a call that ends or takes too
+        long is a result that is not ok."""
+        call = self._find(call_id)
+        order = Transfer(to, dict(headers or {}), asyncio.get_running_loop().create_future())
+        call.orders.put_nowait(order)
+        try:
+            async with asyncio.timeout(timeout):
+                return await order.result
+        except TimeoutError:
+            return TransferResult(ok=False, reason=f"no result within {timeout:g} s")
+
+    async def drain(self, limit: float) -> None:
+        """No new calls; the running ones go on for up to `limit` seconds, then are ended."""
+        self._draining = True
+        for _ in range(2):
+            try:
+                async with asyncio.timeout(limit):
+                    await self._idle.wait()
+                return
+            except TimeoutError:
+                for call in self._calls.values():
+                    call.orders.put_nowait(HangUp(EndReason.SHUTDOWN))
+                limit = 20.0
+
+    def _find(self, call_id: str) -> Call:
+        try:
+            return self._calls[call_id]
+        except KeyError:
+            raise NoSuchCall(f"no live call has the id {call_id!r}") from None

@@ -1,0 +1,101 @@
+"""How often a caller may guess a PIN: wrong ones are limited per source address, per called number and per rule.
+
+A caller's own number can be forged, so it is not a key. Each key is a bucket: a guess fills it by one, time empties it. A guess is
+charged *before* it is judged (a thousand calls at once cannot all slip through the same gap) and given back when it was right.
+
+The defaults against a four-digit PIN (10,000 values), whatever the number of lines and sources: a rule gives 20 guesses at once
+and one each 5 minutes, so 308 on the first day and 288 on each further one: 3 % of all values a day, and someone on duty sees it.
+One source address has 10 at once and one a minute: enough for a carrier's address that many honest callers share, far too few for
+a script.
+"""
+
+from dataclasses import dataclass, field
+
+import structlog
+
+from bridge.call.clock import Clock
+from bridge.errors import Unavailable
+from bridge.store.port import Level, Tries
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`burst` guesses at once, then one each `refill` seconds."""
+
+    burst: int
+    refill: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThrottleOptions:
+    """The limits of wrong PINs, by what they are counted for."""
+
+    source: Bucket = field(default_factory=lambda: Bucket(10, 60.0))
+    called: Bucket = field(default_factory=lambda: Bucket(20, 120.0))
+    rule: Bucket = field(default_factory=lambda: Bucket(20, 300.0))
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Who guesses what: the three things a guess is counted for. Empty ones are not counted."""
+
+    source: str
+    called: str
+    rule: str
+
+
+class Throttle:
+    """Counts guesses. Lives as long as the server; what it knows is kept in the store."""
+
+    def __init__(self, options: ThrottleOptions, tries: Tries, clock: Clock) -> None:
+        self._buckets = {"source": options.source, "called": options.called, "rule": options.rule}
+        self._tries = tries
+        self._clock = clock
+        self._levels: dict[str, Level] = {}
+
+    async def load(self) -> None:
+        """Go on with what an earlier process counted."""
+        emptied = max(bucket.burst * bucket.refill for bucket in self._buckets.values())
+        await self._tries.forget_levels(self._clock.now() - emptied)
+        self._levels = dict(await self._tries.levels())
+
+    def may_guess(self, guess: Guess) -> bool:
+        """Is there a guess left? Charges nothing."""
+        return all(self._level(key, bucket) <= bucket.burst - 1 for key, bucket in self._keys(guess))
+
+    async def charge(self, guess: Guess) -> bool:
+        """Take one guess; False (and nothing taken) when there is none left."""
+        if not self.may_guess(guess):
+            return False
+        await self._add(guess, 1.0)
+        return True
+
+    async def give_back(self, guess: Guess) -> None:
+        """The guess was right."""
+        await self._add(guess, -1.0)
+
+    def _keys(self, guess: Guess) -> list[tuple[str, Bucket]]:
+        values = {"source": guess.source, "called": guess.called, "rule": guess.rule}
+        return [(f"{kind}:{value}", self._buckets[kind]) for kind, value in values.items() if value]
+
+    def _level(self, key: str, bucket: Bucket) -> float:
+        kept = self._levels.get(key)
+        if kept is None:
+            return 0.0
+        # A clock that was set back must not empty or fill a bucket.
+        return max(0.0, kept.level - max(0.0, self._clock.now() - kept.at) / bucket.refill)
+
+    async def _add(self, guess: Guess, amount: float) -> None:
+        changed: list[tuple[str, Level]] = []
+        for key, bucket in self._keys(guess):
+            level = Level(max(0.0, self._level(key, bucket) + amount), self._clock.now())
+            self._levels[key] = level
+            changed.append((key, level))
+        try:
+            for key, level in changed:
+                await self._tries.keep_level(key, level)
+        except Unavailable as error:
+            # Counting in memory goes on: a full disk must not open the door, nor close it.
+            log.warning("the count of wrong PINs could not be kept", error=str(error))

@@ -1,0 +1,110 @@
+"""The store in one SQLite file: durable (WAL, full sync), readable by its owner only, written by one thread.
+
+The standard library's driver blocks, so every statement runs on the store's own worker thread, in order.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from bridge.errors import Unavailable
+from bridge.model.record import CallRecord
+from bridge.store.port import Level
+
+_Result = TypeVar("_Result")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    call_id TEXT PRIMARY KEY,
+    ended_at REAL NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS calls_by_end ON calls (ended_at);
+CREATE TABLE IF NOT EXISTS pin_tries (
+    key TEXT PRIMARY KEY,
+    level REAL NOT NULL,
+    at REAL NOT NULL
+) STRICT;
+"""
+
+
+class SqliteStore:
+    """Journal and Tries in one file. `async with SqliteStore(path)`: opened and closed once, by its owner."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> "SqliteStore":
+        try:
+            await self._run(self._open)
+        except BaseException:
+            self._worker.shutdown(wait=False)
+            raise
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        try:
+            await asyncio.shield(self._run(self._close))
+        finally:
+            self._worker.shutdown(wait=False)
+
+    async def keep_record(self, record: CallRecord) -> bool:
+        row = (record.call_id, record.ended_at, record.model_dump_json())
+        statement = "INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        return await self._run(lambda: self._execute(statement, row).rowcount == 1)
+
+    async def records(self, limit: int = 100) -> Sequence[CallRecord]:
+        statement = "SELECT record FROM calls ORDER BY ended_at DESC, rowid DESC LIMIT ?"
+        rows = await self._run(lambda: self._execute(statement, (limit,)).fetchall())
+        return [CallRecord.model_validate_json(text) for (text,) in rows]
+
+    async def levels(self) -> Mapping[str, Level]:
+        rows = await self._run(lambda: self._execute("SELECT key, level, at FROM pin_tries").fetchall())
+        return {key: Level(level, at) for key, level, at in rows}
+
+    async def keep_level(self, key: str, level: Level) -> None:
+        statement = (
+            "INSERT INTO pin_tries VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET level = excluded.level, at = excluded.at"
+        )
+        await self._run(lambda: self._execute(statement, (key, level.level, level.at)))
+
+    async def forget_levels(self, before: float) -> None:
+        await self._run(lambda: self._execute("DELETE FROM pin_tries WHERE at < ?", (before,)))
+
+    async def _run(self, work: Callable[[], _Result]) -> _Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        except sqlite3.Error as error:
+            raise Unavailable(
+                f"the store {self._path} failed: {error}; is the disk full, or the file not ours to write?"
+            ) from error
+
+    def _open(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # Made before SQLite makes it, so that there is no moment in which others may read it.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
+        # The worker thread is the only one that uses it, but close() may come from the interpreter's end.
+        connection = sqlite3.connect(self._path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.executescript(_SCHEMA)
+        self._connection = connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        if self._connection is None:
+            raise Unavailable(f"the store {self._path} is closed")
+        return self._connection.execute(statement, values)
