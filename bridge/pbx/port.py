@@ -100,9 +100,6 @@ class Leg(Protocol):
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         """Answer if needed, then send the call's audio to this address. Called again, the call moves to the new address."""
 
-    async def hold(self) -> None:
-        """Leave the audio connection and hear the PBX's hold music, under the lease."""
-
     def events(self) -> AsyncIterator[LegEvent]:
         """What happens on the call from now on, in order, to one reader; ends when the leg has ended."""
 

@@ -1,0 +1,235 @@
+"""One phone call as Asterisk holds it: a channel, moved between the contexts of dialplan/asterisk/roomline.conf."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+import structlog
+
+from bridge.errors import LegGone, LocalProtocolError, Unavailable
+from bridge.model.caller import Caller
+from bridge.model.ending import EndedBy, Ending, EndReason
+from bridge.model.media_address import MediaAddress
+from bridge.pbx.asterisk.notes import note_variables
+from bridge.pbx.asterisk.wire import Answer, Headers
+from bridge.pbx.port import Digit, LegEvent, TransferResult
+
+log = structlog.get_logger(__name__)
+
+EVENTS_KEPT = 256
+"""Events nobody has read yet; a storm of digits beyond that is dropped, other events are few."""
+
+TRANSFER_LIMIT = 65.0
+"""Seconds: the dialplan gives a transfer 60."""
+
+_CAUSES = {403: 21, 404: 1, 408: 18, 410: 22, 480: 19, 486: 17, 488: 58, 500: 38, 503: 34}
+"""Q.850 causes for channels that know no SIP statuses; the nearest for others (asterisk.md)."""
+
+_END = object()
+
+
+class Commander(Protocol):
+    """What a leg needs of its PBX: say something about a channel, if we still may."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def media_lease(self) -> int:
+        """Seconds a channel stays in AudioSocket without a renewal."""
+
+    async def make_sure(self) -> None:
+        """After an absence, see first what has become of our calls. Raises Unavailable, Superseded."""
+
+    async def command(self, action: str, headers: Headers) -> Answer:
+        """Raises Unavailable, Superseded."""
+
+
+class AsteriskLeg:
+    """Implements `pbx.port.Leg`. Told by `pbx.py` what happens to its channel."""
+
+    def __init__(
+        self,
+        commander: Commander,
+        channel: str,
+        unique_id: str,
+        caller: Caller,
+        *,
+        sip: bool,
+        note: str | None = None,
+        note_generation: int = 0,
+        answered: bool = False,
+    ) -> None:
+        self._commander = commander
+        self.channel = channel
+        self._id = unique_id
+        self._caller = caller
+        self._sip = sip
+        self._note = note
+        self._answered = answered
+        self._note_generation = note_generation
+        self._token = ""
+        self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._events: asyncio.Queue[LegEvent | object] = asyncio.Queue()
+        self._transfer: asyncio.Future[TransferResult] | None = None
+        self._our_status: int | None = None
+        self._we_end_it = False
+        self.media_lease_runs = False
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def pbx(self) -> str:
+        return self._commander.name
+
+    @property
+    def caller(self) -> Caller:
+        return self._caller
+
+    @property
+    def note(self) -> str | None:
+        return self._note
+
+    @property
+    def answered(self) -> bool:
+        return self._answered
+
+    @property
+    def has_ended(self) -> bool:
+        return self._ending.done()
+
+    # What the story does
+
+    async def ring(self) -> None:
+        await self._move("roomline-ring")
+
+    async def reject(self, status: int) -> None:
+        if not 400 <= status <= 699:
+            raise LocalProtocolError(f"{status} is no SIP status to reject a call with")
+        self._we_end_it, self._our_status = True, status
+        if self._sip:
+            await self._tell("PJSIPHangup", Cause=status)
+        else:
+            await self._tell("Hangup", Cause=_CAUSES.get(status, 31))
+
+    async def fall_back(self) -> None:
+        self.media_lease_runs = False
+        await self._move("roomline-fallback")
+
+    async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
+        # Asterisk cannot add headers to a 200 (docs/differences.md), so `answer_headers` have nowhere to go.
+        del answer_headers
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        media = f"{address.token},{host}:{address.port},{address.rate},{self._commander.media_lease}"
+        self._token = address.token
+        self.media_lease_runs = True
+        await self._tell("Setvar", Variable="ROOMLINE_MEDIA", Value=media)
+        await self._move("roomline-media")
+
+    async def send_digits(self, digits: str) -> None:
+        for digit in digits.upper():
+            if digit == "W":
+                await asyncio.sleep(0.5)
+            elif digit in "0123456789*#ABCD":
+                await self._tell("PlayDTMF", Digit=digit, Duration=250)
+                # §3.5: 250 ms of tone, 250 ms of silence.
+                await asyncio.sleep(0.5)
+
+    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
+        if any(character in to for character in ",|&()\r\n\0") or not to.isprintable():
+            raise LocalProtocolError("the target of a transfer holds a character that a dialplan would read as more than a target")
+        if headers:
+            log.info("headers on a transfer are not sent: Asterisk cannot", names=sorted(headers))
+        self._transfer = asyncio.get_running_loop().create_future()
+        self.media_lease_runs = False
+        target = f"PJSIP/{to.strip('<>')}" if self._sip else to
+        try:
+            await self._tell("Setvar", Variable="ROOMLINE_TARGET", Value=target)
+            await self._move("roomline-transfer")
+            async with asyncio.timeout(TRANSFER_LIMIT):
+                return await self._transfer
+        except TimeoutError:
+            return TransferResult(ok=False, reason=f"no result within {TRANSFER_LIMIT:g} s")
+        finally:
+            self._transfer = None
+
+    async def remember(self, note: str) -> None:
+        self._note_generation += 1
+        for name, value in note_variables(note, self._note_generation):
+            await self._tell("Setvar", Variable=name, Value=value)
+        self._note = note
+
+    async def hang_up(self, reason: EndReason) -> None:
+        del reason  # a BYE by Asterisk carries none
+        if self.has_ended:
+            return
+        self._we_end_it = True
+        try:
+            await self._tell("Hangup", Cause=16)
+        except LegGone:
+            return
+
+    async def ended(self) -> Ending:
+        return await asyncio.shield(self._ending)
+
+    async def events(self) -> AsyncIterator[LegEvent]:
+        while True:
+            event = await self._events.get()
+            if event is _END:
+                return
+            yield event  # type: ignore[misc]  # only _END is no LegEvent
+
+    # What Asterisk does
+
+    def happened(self, event: LegEvent) -> None:
+        """Something happened on the channel."""
+        if not self.has_ended and (self._events.qsize() < EVENTS_KEPT or not isinstance(event, Digit)):
+            self._events.put_nowait(event)
+
+    def was_answered(self) -> None:
+        self._answered = True
+
+    def is_current_media(self, token: str) -> bool:
+        """Whether a loss of media with this token is of the connection we asked for last, and not of one it was moved away from."""
+        return token == self._token
+
+    def transfer_ended(self, result: TransferResult) -> None:
+        if self._transfer is not None and not self._transfer.done():
+            self._transfer.set_result(result)
+
+    def fell_back(self) -> None:
+        self.end(Ending(EndedBy.PBX, cause="taken to the fallback", fell_back=True))
+
+    def hung_up(self, *, by_caller: bool, cause: str, sip_status: int | None = None) -> None:
+        """The channel ends. The first word of it counts; a channel can go on existing for minutes after that (asterisk.md)."""
+        if self._we_end_it:
+            ending = Ending(EndedBy.ROOMLINE, cause, self._our_status)
+        elif by_caller:
+            ending = Ending(EndedBy.CALLER, cause, None if self._answered else (sip_status or 487))
+        else:
+            ending = Ending(EndedBy.PBX, cause, sip_status)
+        self.end(ending)
+
+    def end(self, ending: Ending) -> None:
+        if self._ending.done():
+            return
+        self.media_lease_runs = False
+        self._ending.set_result(ending)
+        self._events.put_nowait(_END)
+        self.transfer_ended(TransferResult(ok=True, reason="the call ended during the transfer"))
+
+    async def _move(self, context: str) -> None:
+        await self._tell("Redirect", Context=context, Exten="s", Priority=1)
+
+    async def _tell(self, action: str, **headers: str | int) -> None:
+        await self._commander.make_sure()
+        if self.has_ended:
+            raise LegGone(f"the call on {self.channel} has ended")
+        answer = await self._commander.command(action, {"Channel": self.channel, **headers})
+        if answer.ok:
+            return
+        if "channel" in answer.message.lower():
+            raise LegGone(f"{self.channel}: {answer.message}")
+        raise Unavailable(f"Asterisk refused {action}: {answer.message}")

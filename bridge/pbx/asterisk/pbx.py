@@ -1,0 +1,296 @@
+"""One Asterisk: finds the calls that its dialplan has parked for us, passes on what happens to them, keeps the two leases alive.
+
+The heartbeat is a global variable, `epoch:controller:count`. Whoever takes a PBX over raises the epoch; who sees a higher one than
+its own stops commanding. A controller that was away (stopped, disconnected) looks at the PBX before it says anything to it.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from bridge.errors import Superseded, Unavailable
+from bridge.model.ending import EndedBy, Ending
+from bridge.pbx.asterisk.facts import is_sip, read_caller
+from bridge.pbx.asterisk.leg import AsteriskLeg
+from bridge.pbx.asterisk.notes import NOTE, read_note
+from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire, WireOptions
+from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT = "ROOMLINE_HEARTBEAT"
+CONTEXTS = frozenset(f"roomline-{name}" for name in ("park", "ring", "media", "lost", "transfer", "watch"))
+"""Where a call is ours; not the fallback."""
+
+AWAY = 3.0
+"""Seconds without a heartbeat after which we look before we command: the dialplan gives a call up after 5 (roomline.conf)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsteriskOptions:
+    """One Asterisk. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node; `trusted_endpoints`
+    says which PJSIP endpoint stands for which trunk."""
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 5038
+    user: str = "roomline"
+    secret: str = field(default="", repr=False)
+    trusted_endpoints: Mapping[str, str] = field(default_factory=dict)
+    media_lease: int = 10
+    action_timeout: float = 5.0
+    ping_interval: float = 2.0
+    ping_timeout: float = 3.0
+
+    def wire(self) -> WireOptions:
+        return WireOptions(
+            host=self.host,
+            port=self.port,
+            user=self.user,
+            secret=self.secret,
+            action_timeout=self.action_timeout,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+        )
+
+
+class AsteriskPbx:
+    """Implements `pbx.port.Pbx`."""
+
+    def __init__(self, options: AsteriskOptions) -> None:
+        self._options = options
+        self._wire = Wire(options.wire())
+        self._legs: dict[str, AsteriskLeg] = {}
+        self._new: asyncio.Queue[Leg] = asyncio.Queue()
+        self._epoch = 0
+        self._controller = secrets.token_hex(4)
+        self._count = 0
+        self._beat_at = float("-inf")
+        self._superseded = False
+        self._look = asyncio.Lock()
+        self._version = ""
+        self._trouble = "not connected yet"
+
+    @property
+    def name(self) -> str:
+        return self._options.name
+
+    @property
+    def media_lease(self) -> int:
+        return self._options.media_lease
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._wire.run())
+                group.create_task(self._read())
+                group.create_task(self._beat())
+                group.create_task(self._renew())
+        except* Superseded:
+            raise Superseded(f"a newer controller has taken {self.name} over") from None
+
+    async def legs(self) -> AsyncIterator[Leg]:
+        while True:
+            leg = await self._new.get()
+            if not (isinstance(leg, AsteriskLeg) and leg.has_ended):
+                yield leg
+
+    async def health(self) -> PbxHealth:
+        return PbxHealth(self._wire.connected, self._version, "" if self._wire.connected else self._trouble)
+
+    async def make_sure(self) -> None:
+        """After an absence (stopped, disconnected) look at what has become of our calls before anything is said about them."""
+        if self._superseded:
+            raise Superseded(f"a newer controller has taken {self.name} over")
+        if time.monotonic() - self._beat_at > AWAY:
+            await self._look_around()
+
+    async def command(self, action: str, headers: Headers) -> Answer:
+        return await self._wire.action(action, headers)
+
+    # Events, in order
+
+    async def _read(self) -> None:
+        async for item in self._wire.items():
+            match item:
+                case Up(version):
+                    self._version = version
+                    await self._came_up()
+                case Down(reason):
+                    self._went_down(reason)
+                case Event():
+                    self._understand(item)
+
+    async def _came_up(self) -> None:
+        try:
+            await self._look_around()
+        except Unavailable as error:
+            log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
+            return
+        log.info("PBX connected", pbx=self.name, calls=len(self._legs))
+        for leg in self._legs.values():
+            leg.happened(ControlBack())
+
+    def _went_down(self, reason: str) -> None:
+        self._trouble = reason
+        self._beat_at = float("-inf")
+        for leg in self._legs.values():
+            leg.happened(ControlLost())
+
+    def _understand(self, event: Event) -> None:
+        leg = self._legs.get(event["Uniqueid"])
+        if leg is None:
+            if event.name == "UserEvent" and event["UserEvent"] == "RoomlineParked":
+                facts, headers = event["Facts"], event["Headers"]
+                caller = read_caller(facts, headers, self._options.trusted_endpoints)
+                self._adopt(AsteriskLeg(self, event["Channel"], event["Uniqueid"], caller, sip=is_sip(facts)))
+            return
+        match event.name:
+            case "UserEvent":
+                self._understand_ours(leg, event)
+            case "DTMFEnd":
+                if event["Direction"] == "Received":
+                    leg.happened(Digit(event["Digit"].upper()))
+            case "Newstate":
+                if event["ChannelState"] == "6":
+                    leg.was_answered()
+            case "Hold":
+                leg.happened(Held())
+            case "Unhold":
+                leg.happened(Resumed())
+            case "Rename":
+                leg.channel = event["Newname"]
+            case "HangupRequest" | "SoftHangupRequest" | "Hangup":
+                self._hung_up(leg, event)
+
+    def _understand_ours(self, leg: AsteriskLeg, event: Event) -> None:
+        match event["UserEvent"]:
+            case "RoomlineMediaLost":
+                if leg.is_current_media(event["Token"]):
+                    leg.media_lease_runs = False
+                    leg.happened(MediaLost())
+            case "RoomlineTransferred":
+                status = event["Protocol"]
+                number = int(status) if status.isascii() and status.isdigit() else None
+                leg.transfer_ended(TransferResult(event["Status"] == "SUCCESS", number, event["Status"].lower()))
+            case "RoomlineFellBack":
+                leg.fell_back()
+                self._legs.pop(leg.id, None)
+
+    def _hung_up(self, leg: AsteriskLeg, event: Event) -> None:
+        status = event["TechCause"]
+        leg.hung_up(
+            by_caller=event.name == "HangupRequest",
+            cause=event["Cause-txt"] or f"cause {event['Cause'] or 0}",
+            sip_status=int(status) if status.isascii() and status.isdigit() else None,
+        )
+        self._legs.pop(leg.id, None)
+
+    def _adopt(self, leg: AsteriskLeg) -> None:
+        self._legs[leg.id] = leg
+        self._new.put_nowait(leg)
+
+    # What is there, and who commands
+
+    async def _look_around(self) -> None:
+        """See who commands the PBX (raises Superseded) and which calls are ours: the vanished end, the unknown are taken."""
+        async with self._look:
+            if time.monotonic() - self._beat_at <= AWAY:
+                return
+            await self._claim()
+            contexts = {event["Uniqueid"]: event for event in await self._wire.list_action("Status")}
+            for leg in list(self._legs.values()):
+                event = contexts.get(leg.id)
+                if event is None:
+                    leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
+                elif event["Context"] not in CONTEXTS:
+                    leg.fell_back()
+                else:
+                    continue
+                del self._legs[leg.id]
+            found = [event for unique_id, event in contexts.items() if event["Context"] in CONTEXTS and unique_id not in self._legs]
+            async with asyncio.TaskGroup() as group:
+                for event in found:
+                    group.create_task(self._take(event))
+            self._beat_at = time.monotonic()
+
+    async def _take(self, event: Event) -> None:
+        """A call that is up in our contexts and that we did not know."""
+        channel, unique_id = event["Channel"], event["Uniqueid"]
+
+        async def get(variable: str) -> str:
+            answer = await self._wire.action("Getvar", {"Channel": channel, "Variable": variable})
+            return answer.value if answer.ok else ""
+
+        facts = await get("ROOMLINE_FACTS")
+        # The far end of a dialled AudioSocket stands in our context too; it has no facts, and is nobody's call.
+        if not facts or channel.startswith("AudioSocket/"):
+            return
+        headers, kept = await get("ROOMLINE_HEADERS"), await get(NOTE)
+        if unique_id in self._legs:
+            return
+        caller = read_caller(facts, headers, self._options.trusted_endpoints)
+        leg = AsteriskLeg(
+            self,
+            channel,
+            unique_id,
+            caller,
+            sip=is_sip(facts),
+            note=await read_note(kept, get),
+            note_generation=int(kept.partition(":")[0]) if kept[:1] in ("0", "1") else 0,
+            answered=event["ChannelState"] == "6",
+        )
+        if unique_id not in self._legs:
+            self._adopt(leg)
+
+    async def _claim(self) -> None:
+        """Take the PBX over, at the first look; at any later one make sure that nobody has taken it from us."""
+        epoch, controller = await self._read_heartbeat()
+        if self._epoch == 0:
+            self._epoch = epoch + 1
+        elif (epoch, controller) > (self._epoch, self._controller):
+            self._superseded = True
+            for leg in self._legs.values():
+                leg.happened(ControlLost())
+            raise Superseded(f"a newer controller has taken {self.name} over")
+        self._count += 1
+        value = f"{self._epoch}:{self._controller}:{self._count}"
+        await self._wire.action("Setvar", {"Variable": HEARTBEAT, "Value": value})
+
+    async def _read_heartbeat(self) -> tuple[int, str]:
+        answer = await self._wire.action("Getvar", {"Variable": HEARTBEAT})
+        epoch, _, rest = answer.value.partition(":")
+        return (int(epoch) if epoch.isascii() and epoch.isdigit() else 0), rest.partition(":")[0]
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if not self._wire.connected:
+                continue
+            try:
+                await self.make_sure()
+                await self._claim()
+                self._beat_at = time.monotonic()
+            except Unavailable as error:
+                log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=str(error))
+
+    async def _renew(self) -> None:
+        """Renew the media leases, three times in each."""
+        while True:
+            await asyncio.sleep(self.media_lease / 3)
+            if not self._wire.connected:
+                continue
+            try:
+                await self.make_sure()
+                channels = [leg.channel for leg in self._legs.values() if leg.media_lease_runs]
+                await asyncio.gather(*(self._renew_one(channel) for channel in channels))
+            except Unavailable as error:
+                log.warning("the media leases were not renewed", pbx=self.name, error=str(error))
+
+    async def _renew_one(self, channel: str) -> None:
+        # A refusal is a call that has just ended: its event is on the way.
+        await self._wire.action("AbsoluteTimeout", {"Channel": channel, "Timeout": self.media_lease})
