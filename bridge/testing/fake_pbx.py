@@ -1,0 +1,213 @@
+"""A phone system that exists in the test only: the test scripts what callers do, and reads what was asked of their legs."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+
+from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.model.caller import Caller
+from bridge.model.ending import EndedBy, Ending, EndReason
+from bridge.model.media_address import MediaAddress
+from bridge.pbx.port import ControlBack, ControlLost, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
+from bridge.testing.fake_world import Ear, FakeWorld, until_none
+
+
+class FakeLeg:
+    """A call in a fake PBX. What the story asked for stands in `said`; the other methods are the caller's and the PBX's doings."""
+
+    def __init__(
+        self,
+        world: FakeWorld,
+        caller: Caller,
+        *,
+        leg_id: str = "",
+        note: str | None = None,
+        answered: bool = False,
+        pbx: str = "fake",
+    ) -> None:
+        self.said: list[str] = []
+        self.notes: list[str] = []
+        self.digits_sent = ""
+        self.transfer_outcome: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()
+        self.superseded = False
+        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._world = world
+        self._caller = caller
+        self._id = leg_id or uuid.uuid4().hex
+        self._note = note
+        self._pbx = pbx
+        self._answered = answered
+        self._control = True
+        self._sound: Ear | None = None
+        self._events: asyncio.Queue[LegEvent | None] = asyncio.Queue()
+
+    # What the story may read and do
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    @property
+    def pbx(self) -> str:
+        return self._pbx
+
+    @property
+    def caller(self) -> Caller:
+        return self._caller
+
+    @property
+    def note(self) -> str | None:
+        return self._note
+
+    @property
+    def answered(self) -> bool:
+        return self._answered
+
+    async def ring(self) -> None:
+        await self._command("ring")
+
+    async def reject(self, status: int) -> None:
+        await self._command("reject", str(status))
+        self.end(Ending(EndedBy.ROOMLINE, sip_status=status))
+
+    async def fall_back(self) -> None:
+        await self._command("fall_back")
+        self.end(Ending(EndedBy.PBX, fell_back=True))
+
+    async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
+        del answer_headers
+        await self._command("connect")
+        self._answered = True
+        sound = self._world.invited.pop(address.token, None)
+        old, self._sound = self._sound, None
+        if old is not None:
+            old.pbx_hung_up()
+        if sound is None:
+            self.happened(MediaLost())
+        else:
+            self._sound = sound
+            sound.pbx_connected(self)
+
+    def events(self) -> AsyncIterator[LegEvent]:
+        return until_none(self._events)
+
+    async def send_digits(self, digits: str) -> None:
+        await self._command("send_digits")
+        self.digits_sent += digits
+
+    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
+        del headers
+        await self._command("transfer", to)
+        self.lose_media()
+        return await asyncio.shield(self.transfer_outcome)
+
+    async def remember(self, note: str) -> None:
+        await self._command("remember")
+        self.notes.append(note)
+        self._note = note
+
+    async def hang_up(self, reason: EndReason) -> None:
+        await self._world.command("leg.hang_up")
+        if self.ending.done():
+            return
+        self._check("hang_up")
+        self.said.append(f"hang_up {reason.value}")
+        self.end(Ending(EndedBy.ROOMLINE))
+
+    async def ended(self) -> Ending:
+        return await asyncio.shield(self.ending)
+
+    async def _command(self, name: str, detail: str = "") -> None:
+        await self._world.command(f"leg.{name}")
+        self._check(name)
+        self.said.append(f"{name} {detail}".strip())
+
+    def _check(self, name: str) -> None:
+        if self.ending.done():
+            raise LegGone(f"{name}: the call has ended")
+        if self.superseded:
+            raise Superseded(f"{name}: a newer controller has this PBX")
+        if not self._control:
+            raise Unavailable(f"{name}: no connection to the PBX")
+
+    # What the caller and the PBX do
+
+    def happened(self, event: LegEvent) -> None:
+        if not self.ending.done():
+            self._events.put_nowait(event)
+
+    def press(self, keys: str) -> None:
+        for key in keys:
+            self.happened(Digit(key))
+
+    def caller_hangs_up(self) -> None:
+        self.end(Ending(EndedBy.CALLER, sip_status=None if self._answered else 487))
+
+    def lease_runs_out(self) -> None:
+        """The PBX takes the call to the operator's fallback by itself."""
+        self.end(Ending(EndedBy.PBX, fell_back=True))
+
+    def lose_media(self) -> None:
+        """The audio connection breaks."""
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.pbx_hung_up()
+            self.happened(MediaLost())
+
+    def lose_control(self) -> None:
+        if self._control:
+            self._control = False
+            self.happened(ControlLost())
+
+    def regain_control(self) -> None:
+        if not self._control:
+            self._control = True
+            self.happened(ControlBack())
+
+    def end(self, ending: Ending) -> None:
+        if self.ending.done():
+            return
+        self.ending.set_result(ending)
+        self._events.put_nowait(None)
+        if not self.transfer_outcome.done():
+            self.transfer_outcome.set_result(TransferResult(ok=True, reason="the call ended during the transfer"))
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.pbx_hung_up()
+
+    def sound_closed(self) -> None:
+        """The media plane closed the connection."""
+        self._sound = None
+        self.happened(MediaLost())
+
+
+class FakePbx:
+    """A phone system that has whatever calls a test puts in."""
+
+    def __init__(self, world: FakeWorld, name: str = "fake") -> None:
+        self._world = world
+        self._name = name
+        self._legs: asyncio.Queue[Leg | None] = asyncio.Queue()
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def call(self, caller: Caller, *, note: str | None = None, answered: bool = False, leg_id: str = "") -> FakeLeg:
+        """A call comes in, or is found again when there is a note."""
+        leg = FakeLeg(self._world, caller, note=note, answered=answered, leg_id=leg_id, pbx=self._name)
+        self._legs.put_nowait(leg)
+        return leg
+
+    def close(self) -> None:
+        """No more calls: `legs` ends."""
+        self._legs.put_nowait(None)
+
+    async def run(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    def legs(self) -> AsyncIterator[Leg]:
+        return until_none(self._legs)
+
+    async def health(self) -> PbxHealth:
+        return PbxHealth(connected=True, version="fake")

@@ -1,0 +1,89 @@
+"""Plain stand-ins for everything a story needs, behaving as the ports promise: for our tests and for our users'."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bridge.dispatch.outcome import Accept, Decision, Refuse, Verdict
+from bridge.errors import Unavailable
+from bridge.model.caller import Caller
+from bridge.model.record import CallRecord
+from bridge.store.port import Level
+from bridge.testing.fake_media import FakeNode, FakeSeat, FakeSound
+from bridge.testing.fake_pbx import FakeLeg, FakePbx
+from bridge.testing.fake_world import FakeWorld
+
+__all__ = ["FakeDispatcher", "FakeLeg", "FakeNode", "FakePbx", "FakeSeat", "FakeSound", "FakeWorld", "MemoryStore"]
+
+
+@dataclass
+class FakeDispatcher:
+    """Gives the answers a test put in: `first` before a PIN was asked for, then `by_pin` (empty: `#` alone), else `wrong`."""
+
+    verdict: Verdict
+    first: Decision
+    by_pin: Mapping[str, Accept] = field(default_factory=dict)
+    wrong: Refuse | None = None
+    asked: list[str | None] = field(default_factory=list)
+
+    def authorise(self, caller: Caller) -> Verdict:
+        del caller
+        return self.verdict
+
+    def dispatch(
+        self,
+        caller: Caller,
+        verdict: Verdict,
+        *,
+        call_id: str,
+        room_suffix: Callable[[], str],
+        pin: str | None = None,
+        no_pin: bool = False,
+    ) -> Decision:
+        del caller, verdict, call_id, room_suffix
+        self.asked.append("" if no_pin else pin)
+        if pin is None and not no_pin:
+            return self.first
+        accepted = self.by_pin.get("" if no_pin else pin or "")
+        if accepted is not None:
+            return accepted
+        if self.wrong is None:
+            raise AssertionError("a PIN was judged that this test does not know")
+        return self.wrong
+
+
+@dataclass
+class MemoryStore:
+    """Journal and Tries in memory, with the same promises as the real ones but for surviving us. `broken`: everything fails."""
+
+    kept: dict[str, CallRecord] = field(default_factory=dict)
+    tries: dict[str, Level] = field(default_factory=dict)
+    broken: bool = False
+
+    async def keep_record(self, record: CallRecord) -> bool:
+        await self._turn()
+        if record.call_id in self.kept:
+            return False
+        self.kept[record.call_id] = record
+        return True
+
+    async def records(self, limit: int = 100) -> Sequence[CallRecord]:
+        await self._turn()
+        return sorted(self.kept.values(), key=lambda record: record.ended_at, reverse=True)[:limit]
+
+    async def levels(self) -> Mapping[str, Level]:
+        await self._turn()
+        return dict(self.tries)
+
+    async def keep_level(self, key: str, level: Level) -> None:
+        await self._turn()
+        self.tries[key] = level
+
+    async def forget_levels(self, before: float) -> None:
+        await self._turn()
+        self.tries = {key: level for key, level in self.tries.items() if level.at >= before}
+
+    async def _turn(self) -> None:
+        await asyncio.sleep(0)
+        if self.broken:
+            raise Unavailable("the store is broken")
