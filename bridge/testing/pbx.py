@@ -1,0 +1,100 @@
+"""The operator's PBX for tests and the demo: an Asterisk with Roomline's dialplan, and an administrator's look at its channels."""
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bridge.testing.ami import Ami, Message
+from bridge.testing.asterisk_process import AsteriskProcess, Manager
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.listening import tone
+from bridge.testing.pbx_config import HOLD_MUSIC_HZ, PbxSettings, pbx_files
+from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
+from bridge.testing.recording import save_wav
+
+
+class OperatorPbx:
+    """`async with OperatorPbx(asterisk, folder)`. `settings.roomline` is Roomline's manager user, `settings.admin` the tests'."""
+
+    def __init__(
+        self,
+        asterisk: Asterisk,
+        folder: Path,
+        *,
+        carrier_host: str = "127.0.0.2",
+        calls_at_once: int = 50,
+        public: tuple[str, int] | None = None,
+        lease: int = 3,
+    ) -> None:
+        port = free_port()
+        self.settings = PbxSettings(
+            admin=Manager(LOOPBACK, port, "admin", secrets.token_urlsafe(18)),
+            roomline=Manager(LOOPBACK, port, "roomline", secrets.token_urlsafe(18)),
+            ari_secret=secrets.token_urlsafe(18),
+            http_port=free_port(),
+            sip_port=free_port(),
+            # The same ports on every address: a caller from elsewhere gets them too.
+            rtp=free_rtp_range(calls_at_once, "0.0.0.0"),  # noqa: S104  (only to see that they are free)
+            hold_music=folder / "music",
+            carrier_host=carrier_host,
+            public=public,
+            lease=lease,
+        )
+        self.process = AsteriskProcess(asterisk, folder, pbx_files(self.settings), self.settings.admin)
+        self._admin: Ami | None = None
+
+    @property
+    def sip_address(self) -> tuple[str, int]:
+        """Where it listens on loopback."""
+        return LOOPBACK, self.settings.sip_port
+
+    @property
+    def admin(self) -> Ami:
+        if self._admin is None:
+            raise RuntimeError("the PBX has not been started")
+        return self._admin
+
+    async def channels(self) -> list[Message]:
+        """The channels that are up, as CoreShowChannels tells them (Channel, Context, Application, ChannelStateDesc, …)."""
+        return await self.admin.collect("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")
+
+    async def quiet(self, within: float = 5.0) -> None:
+        """Returns once no channel is left. Raises AssertionError, naming those that are left after `within` seconds."""
+        deadline = time.monotonic() + within
+        while left := await self.channels():
+            if time.monotonic() > deadline:
+                names = ", ".join(f"{one['Channel']} in {one['Context']} ({one['Application']})" for one in left)
+                raise AssertionError(f"channels left on the PBX after {within} s: {names}")
+            await asyncio.sleep(0.05)
+
+    async def variable(self, name: str, channel: str = "") -> str:
+        """A channel's variable, or a global one."""
+        if channel:
+            return (await self.admin.ask("Getvar", Variable=name, Channel=channel))["Value"]
+        return (await self.admin.ask("Getvar", Variable=name))["Value"]
+
+    async def start(self) -> None:
+        save_wav(self.settings.hold_music / "hold.wav", tone(8000, 10.0, HOLD_MUSIC_HZ, -18.0), 8000)
+        try:
+            await self.process.start()
+            self._admin = await self.settings.admin.connect()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        try:
+            if self._admin is not None:
+                await self._admin.close()
+        finally:
+            await self.process.stop()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
