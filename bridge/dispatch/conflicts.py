@@ -1,0 +1,180 @@
+"""What contradicts itself in a set of trunks and rules (livekit-sip-semantics.md §2.3, §2.5), and what an operator should know of."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+
+from bridge.dispatch.addresses import is_valid_mask, match_mask, parse_address
+from bridge.dispatch.directory import Directory
+from bridge.dispatch.numbers import normalize_number
+from bridge.model.rule import PIN_LENGTH, DispatchRule, can_be_entered
+from bridge.model.trunk import InboundTrunk
+
+
+class Conflict(Exception):  # noqa: N818  (says what it is)
+    """Two objects (or one with itself) claim the same calls: invalid_argument at create, 503 at call time."""
+
+    def __init__(self, first: str, second: str, what: str) -> None:
+        super().__init__(f"{first or '<new>'} and {second or '<new>'} conflict: {what}")
+        self.first = first
+        self.second = second
+
+
+TrunkKey = tuple[str, str]
+RuleKey = tuple[str, str, str, str]
+
+
+def trunk_keys(trunk: InboundTrunk) -> Iterator[TrunkKey]:
+    """Called number × allowed number, normalised; duplicates in one trunk are one."""
+    numbers = {normalize_number(number) for number in trunk.numbers} or {""}
+    callers = {normalize_number(number) for number in trunk.allowed_numbers} or {""}
+    return product(numbers, callers)
+
+
+def check_trunks(trunks: Iterable[InboundTrunk]) -> None:
+    """Raises Conflict for two different ids on one key (§2.3)."""
+    taken: dict[TrunkKey, str] = {}
+    for trunk in trunks:
+        for key in trunk_keys(trunk):
+            other = taken.setdefault(key, trunk.sip_trunk_id)
+            if other != trunk.sip_trunk_id:
+                raise Conflict(other, trunk.sip_trunk_id, _trunk_words(key))
+
+
+def rule_keys(rule: DispatchRule) -> Iterator[RuleKey]:
+    """Trunk × calling number × called number × PIN; duplicates are *not* one: such a rule conflicts with itself (trap 7)."""
+    callers = [normalize_number(number) for number in rule.inbound_numbers] or [""]
+    numbers = [normalize_number(number) for number in rule.numbers] or [""]
+    return product(rule.trunk_ids or ("",), callers, numbers, (rule.pin,))
+
+
+class RuleConflicts:
+    """The check of §2.5, one rule after the other."""
+
+    def __init__(self) -> None:
+        self._taken: dict[RuleKey, str] = {}
+
+    def add(self, rule: DispatchRule) -> None:
+        """Raises Conflict."""
+        if rule.rule is None or rule.rule.kind is None:
+            raise Conflict(rule.sip_dispatch_rule_id, rule.sip_dispatch_rule_id, "the rule is of no kind that is known")
+        for key in rule_keys(rule):
+            if key in self._taken:
+                raise Conflict(self._taken[key], rule.sip_dispatch_rule_id, _rule_words(key))
+            self._taken[key] = rule.sip_dispatch_rule_id
+
+
+def check_rules(rules: Iterable[DispatchRule]) -> None:
+    """Raises the first Conflict."""
+    conflicts = RuleConflicts()
+    for rule in rules:
+        conflicts.add(rule)
+
+
+class Severity(StrEnum):
+    """Whether calls suffer."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong in the operator's set. `place` is where (`dispatch_rules[2]`, by the order given), `text` what, and what to do."""
+
+    severity: Severity
+    place: str
+    text: str
+
+
+def problems(directory: Directory) -> tuple[Problem, ...]:
+    """Everything wrong with a set, in the order in which it was given."""
+    return (
+        *_trunk_problems(directory.trunks),
+        *_rule_problems(directory.rules, directory.trunks),
+        *_number_problems(directory),
+    )
+
+
+def _trunk_problems(trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
+    taken: dict[TrunkKey, int] = {}
+    for position, trunk in enumerate(trunks):
+        place = f"trunks[{position}]"
+        for key in trunk_keys(trunk):
+            other = taken.setdefault(key, position)
+            if other != position:
+                yield Problem(
+                    Severity.ERROR,
+                    place,
+                    f"takes the same calls as trunks[{other}] ({_trunk_words(key)}); no call could be decided",
+                )
+                break
+        if bool(trunk.auth_username) != bool(trunk.auth_password):
+            yield Problem(Severity.WARNING, place, "has only one of auth_username and auth_password: no caller is asked for credentials")
+        masks = trunk.allowed_addresses
+        broken = [mask for mask in masks if not is_valid_mask(mask)]
+        if masks and len(broken) == len(masks):
+            yield Problem(
+                Severity.ERROR, f"{place}.allowed_addresses", "no entry can be an address, so everybody is admitted (as in LiveKit)"
+            )
+        elif broken:
+            yield Problem(Severity.WARNING, f"{place}.allowed_addresses", f"these entries are passed over: {', '.join(broken)}")
+        for mask in masks:
+            address = mask.partition("/")[0]
+            if is_valid_mask(mask) and "/" in mask and not (parse_address(address) and match_mask(address, mask)):
+                yield Problem(Severity.ERROR, f"{place}.allowed_addresses", f"{mask!r} is no address and no network")
+
+
+def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
+    taken: dict[RuleKey, int] = {}
+    known = {trunk.sip_trunk_id for trunk in trunks}
+    for position, rule in enumerate(rules):
+        place = f"dispatch_rules[{position}]"
+        if rule.rule is None or rule.rule.kind is None:
+            text = "says no room: give it a dispatch_rule_direct, dispatch_rule_individual or dispatch_rule_callee"
+            yield Problem(Severity.ERROR, f"{place}.rule", text)
+            continue
+        for key in rule_keys(rule):
+            other = taken.setdefault(key, position)
+            if other != position:
+                text = f"takes the same calls as dispatch_rules[{other}] ({_rule_words(key)}); every call that sees both gets 503"
+                yield Problem(Severity.ERROR, place, text)
+                break
+        if len(set(rule_keys(rule))) != len(list(rule_keys(rule))):
+            yield Problem(
+                Severity.ERROR,
+                place,
+                "names a trunk or a number twice, and so conflicts with itself: every call that sees it gets 503",
+            )
+        if rule.pin and not can_be_entered(rule.pin):
+            text = f"this PIN can never be entered: callers can press at most {PIN_LENGTH} of 0-9, * and a-d"
+            yield Problem(Severity.ERROR, f"{place}.rule", text)
+        for trunk_id in rule.trunk_ids:
+            if trunk_id not in known:
+                yield Problem(Severity.WARNING, f"{place}.trunk_ids", f"there is no trunk {trunk_id!r}")
+
+
+def _number_problems(directory: Directory) -> Iterator[Problem]:
+    trunk_of = {normalize_number(number): trunk.sip_trunk_id for trunk in directory.trunks for number in trunk.numbers}
+    known_rules = {rule.sip_dispatch_rule_id for rule in directory.rules}
+    taken: dict[str, int] = {}
+    for position, number in enumerate(directory.phone_numbers):
+        place, normal = f"phone_numbers[{position}]", normalize_number(number.e164_format)
+        if normal in trunk_of:
+            text = f"{number.e164_format} is also a number of trunk {trunk_of[normal]}, whose password and addresses it would void"
+            yield Problem(Severity.ERROR, place, text)
+        other = taken.setdefault(normal, position)
+        if other != position:
+            yield Problem(Severity.ERROR, place, f"{number.e164_format} is phone_numbers[{other}] already")
+        if number.sip_dispatch_rule_id and number.sip_dispatch_rule_id not in known_rules:
+            yield Problem(Severity.ERROR, place, f"there is no dispatch rule {number.sip_dispatch_rule_id!r}")
+
+
+def _trunk_words(key: TrunkKey) -> str:
+    return f"called number {key[0] or 'any'}, caller {key[1] or 'any'}"
+
+
+def _rule_words(key: RuleKey) -> str:
+    trunk, caller, number, pin = key
+    return f"trunk {trunk or 'any'}, caller {caller or 'any'}, called number {number or 'any'}, {'the same PIN' if pin else 'no PIN'}"

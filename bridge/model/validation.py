@@ -1,0 +1,156 @@
+"""What LiveKit refuses to create or change, and what it only warns of (livekit-sip-semantics.md §1.1–1.13).
+
+A check raises InvalidObject, or returns soft failures: sentences that refuse nothing.
+"""
+
+import re
+from collections.abc import Mapping
+
+from bridge.model.headers import InvalidHeader, check_header_names, check_headers
+from bridge.model.list_update import InvalidUpdate, ListUpdate
+from bridge.model.media import MEDIA_TIMEOUT_LIMIT, MediaConfig
+from bridge.model.rule import DispatchRule
+from bridge.model.trunk import InboundTrunk, OutboundTrunk
+from bridge.model.update import InboundTrunkUpdate, OutboundTrunkUpdate, RuleUpdate
+
+Soft = tuple[str, ...]
+
+
+class InvalidObject(ValueError):  # noqa: N818  (says what it is)
+    """LiveKit answers invalid_argument to this."""
+
+
+def check_media(media: MediaConfig | None) -> None:
+    """§1.6. Whether a codec exists is not asked here."""
+    if media is None:
+        return
+    for codec in media.codecs:
+        if not codec.name or "/" in codec.name or re.search(r"\s", codec.name):
+            raise InvalidObject("a codec's name is not empty and holds neither white space nor a slash")
+    if media.media_timeout is not None and not 0 <= media.media_timeout.total_seconds() <= MEDIA_TIMEOUT_LIMIT:
+        raise InvalidObject("media_timeout is between 0 and 10 minutes")
+
+
+def check_inbound_trunk(trunk: InboundTrunk) -> Soft:
+    """§1.1."""
+    if not (trunk.auth_username or trunk.auth_password or trunk.allowed_addresses or trunk.numbers):
+        raise InvalidObject("for security, one of auth_username and auth_password, allowed_addresses or numbers must be set")
+    check_media(trunk.media)
+    return _check_header_maps(trunk.headers, trunk.attributes_to_headers, trunk.headers_to_attributes)
+
+
+def check_outbound_trunk(trunk: OutboundTrunk) -> Soft:
+    """§1.2, in its order."""
+    if not trunk.numbers:
+        raise InvalidObject("an outbound trunk has at least one number")
+    if not trunk.address:
+        raise InvalidObject("an outbound trunk has an address")
+    check_host("address", trunk.address)
+    check_host("from_host", trunk.from_host)
+    soft = _check_header_maps(trunk.headers, trunk.attributes_to_headers, trunk.headers_to_attributes)
+    check_media(trunk.media)
+    return soft
+
+
+def check_host(field: str, host: str) -> None:
+    """A host name or address with an optional port, not a URI (§1.2)."""
+    if "transport=" in host or "@" in host or ";" in host or host.startswith(("sip:", "sips:")):
+        raise InvalidObject(f"{field} is a host name or an IP address, not a SIP URI")
+
+
+def check_rule(rule: DispatchRule) -> Soft:
+    """§1.4. A rule without a kind passes here and fails as a conflict (§2.5)."""
+    if rule.rule is None:
+        raise InvalidObject("a dispatch rule has a rule")
+    check_media(rule.media)
+    return ()
+
+
+def check_new_inbound_trunk(trunk: InboundTrunk | None) -> Soft:
+    """CreateSIPInboundTrunkRequest, §1.8."""
+    if trunk is None:
+        raise InvalidObject("the trunk is missing")
+    if trunk.sip_trunk_id:
+        raise InvalidObject("the id of a new trunk must be empty")
+    return check_inbound_trunk(trunk)
+
+
+def check_new_outbound_trunk(trunk: OutboundTrunk | None) -> Soft:
+    """CreateSIPOutboundTrunkRequest, §1.8."""
+    if trunk is None:
+        raise InvalidObject("the trunk is missing")
+    if trunk.sip_trunk_id:
+        raise InvalidObject("the id of a new trunk must be empty")
+    return check_outbound_trunk(trunk)
+
+
+def check_new_rule(rule: DispatchRule | None) -> Soft:
+    """CreateSIPDispatchRuleRequest in its new form, §1.8."""
+    if rule is None:
+        raise InvalidObject("the dispatch rule is missing")
+    if rule.sip_dispatch_rule_id:
+        raise InvalidObject("the id of a new rule must be empty")
+    return check_rule(rule)
+
+
+def check_inbound_change(trunk_id: str, replace: InboundTrunk | None, update: InboundTrunkUpdate | None) -> Soft:
+    """UpdateSIPInboundTrunkRequest, §1.9."""
+    _check_action(trunk_id, replace.sip_trunk_id if replace else "", replace is not None or update is not None)
+    if replace is not None:
+        return check_inbound_trunk(replace)
+    if update is not None:
+        _check_lists(update.numbers, update.allowed_addresses, update.allowed_numbers)
+        check_media(update.media)
+    return ()
+
+
+def check_outbound_change(trunk_id: str, replace: OutboundTrunk | None, update: OutboundTrunkUpdate | None) -> Soft:
+    """UpdateSIPOutboundTrunkRequest, §1.9."""
+    _check_action(trunk_id, replace.sip_trunk_id if replace else "", replace is not None or update is not None)
+    if replace is not None:
+        return check_outbound_trunk(replace)
+    if update is not None:
+        _check_lists(update.numbers)
+        check_host("address", update.address or "")
+        check_host("from_host", update.from_host or "")
+        check_media(update.media)
+    return ()
+
+
+def check_rule_change(rule_id: str, replace: DispatchRule | None, update: RuleUpdate | None) -> Soft:
+    """UpdateSIPDispatchRuleRequest, §1.9."""
+    _check_action(rule_id, replace.sip_dispatch_rule_id if replace else "", replace is not None or update is not None)
+    if replace is not None:
+        return check_rule(replace)
+    if update is not None:
+        _check_lists(update.trunk_ids)
+        check_media(update.media)
+    return ()
+
+
+def _check_action(object_id: str, replace_id: str, has_action: bool) -> None:
+    if not object_id:
+        raise InvalidObject("the id is missing")
+    if not has_action:
+        raise InvalidObject("an update replaces or updates")
+    if replace_id and replace_id != object_id:
+        raise InvalidObject("the id of the replacement is another one")
+
+
+def _check_lists(*updates: ListUpdate | None) -> None:
+    for update in updates:
+        if update is not None:
+            try:
+                update.check()
+            except InvalidUpdate as error:
+                raise InvalidObject(str(error)) from None
+
+
+def _check_header_maps(headers: Mapping[str, str], to_headers: Mapping[str, str], from_headers: Mapping[str, str]) -> Soft:
+    try:
+        soft = check_headers(headers)
+        check_header_names(to_headers.values())
+        check_header_names(from_headers.keys())
+    except InvalidHeader as error:
+        raise InvalidObject(str(error)) from None
+    return soft
