@@ -77,8 +77,9 @@ class CallEnding:
 class CarrierCall:
     """One call from the carrier. Times are `time.monotonic`; every wait has a limit and raises TimeoutError after it."""
 
-    def __init__(self, carrier: "Carrier", ear: Ear, to: str) -> None:
+    def __init__(self, carrier: "Carrier", ear: Ear, caller: str, to: str) -> None:
         self.id = f"call-{uuid.uuid4()}"
+        self.caller = caller
         self.to = to
         self.channel = ""
         self.ear = ear
@@ -226,7 +227,7 @@ class Carrier:
         number: str,
         *,
         to: SipAddress | None = None,
-        caller: str = "+15550123",
+        caller: str = "",
         name: str = "",
         headers: Mapping[str, str] | None = None,
         codec: str = "ulaw",
@@ -235,14 +236,15 @@ class Carrier:
     ) -> CarrierCall:
         """Send an INVITE to `number` at the SIP address `to`; returns at once, the call's own waits tell the rest.
 
-        `caller` and `name` are the From header's user and display name, `headers` go into the INVITE. The carrier gives up (CANCEL)
-        after `ring_for` seconds.
+        `caller` and `name` are the From header's user and display name; without `caller` each call gets a number of its own, by which
+        it is found again. `headers` go into the INVITE. The carrier gives up (CANCEL) after `ring_for` seconds.
         """
         address = to or self.default_to
         if address is None:
             raise ValueError("call whom? give `to` or set `default_to`")
         ear = Ear(CODECS[codec])
-        call = CarrierCall(self, ear, number)
+        caller = caller or f"+1555900{len(self.calls) + 1:04d}"
+        call = CarrierCall(self, ear, caller, number)
         self._ears.expect(ear)
         self._live[call.id] = call
         self.calls.append(call)
@@ -269,10 +271,7 @@ class Carrier:
 
     async def channels(self) -> list[str]:
         """The names of the channels that are up."""
-        return [
-            message["Channel"]
-            for message in await self.ami.collect("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")
-        ]
+        return [message["Channel"] for message in await self.ami.collect("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")]
 
     async def start(self) -> None:
         await self._ears.__aenter__()

@@ -23,9 +23,7 @@ def _die_with_parent() -> None:
 class Child:
     """`async with Child(command, log=…)`; signals go to this process alone. Its standard output and error are appended to `log`."""
 
-    def __init__(
-        self, command: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None, folder: Path | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, log: Path, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> None:
         self._command = tuple(command)
         self._environ = dict(os.environ if environ is None else environ)
         self._folder = folder

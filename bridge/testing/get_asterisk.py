@@ -128,9 +128,7 @@ def _cached(cache: Path, progress: Progress) -> Asterisk:
             if not (home / "asterisk.json").is_file():
                 _fetch(home, cache, progress)
     facts = json.loads((home / "asterisk.json").read_text())
-    return Asterisk(
-        _loader_command(home / "root"), home / "root" / facts["modules"], home / "root" / facts["data"], facts["version"]
-    )
+    return Asterisk(_loader_command(home / "root"), home / "root" / facts["modules"], home / "root" / facts["data"], facts["version"])
 
 
 @contextmanager
@@ -164,9 +162,7 @@ def _fetch(home: Path, cache: Path, progress: Progress) -> None:
             progress(f"libraries missing ({', '.join(missing[:3])}…): fetching every package Asterisk names")
             _unpack(apt, [package for package in packages if package not in needed], root, progress)
             if missing := _missing_libraries(root):
-                raise NoAsterisk(
-                    f"the packages of this suite lack {', '.join(missing)}; install Asterisk and name it with ASTERISK=PATH"
-                )
+                raise NoAsterisk(f"the packages of this suite lack {', '.join(missing)}; install Asterisk and name it with ASTERISK=PATH")
         modules = next(root.glob("usr/lib/**/asterisk/modules/app_audiosocket.so")).parent
         facts = {
             "version": _version(_loader_command(root)),
@@ -204,9 +200,7 @@ def _find_packages(work: Path, progress: Progress) -> tuple[PrivateApt, list[Pac
 
 def _unpack(apt: PrivateApt, packages: Sequence[Package], root: Path, progress: Progress) -> None:
     total = sum(package.size for package in packages) / 1e6
-    archives = apt.download(
-        packages, lambda got: progress(f"downloading {len(packages)} packages: {got / 1e6:.0f} of {total:.0f} MB")
-    )
+    archives = apt.download(packages, lambda got: progress(f"downloading {len(packages)} packages: {got / 1e6:.0f} of {total:.0f} MB"))
     progress(f"unpacking {len(archives)} packages")
     root.mkdir(parents=True, exist_ok=True)
 
@@ -223,9 +217,7 @@ def _loader_command(root: Path) -> tuple[str, ...]:
     """Asterisk through its own suite's dynamic loader and C library: the host's may be older."""
     loaders = [p for folder in ("lib64", "lib", "usr/lib64", "usr/lib") for p in sorted((root / folder).glob("ld-linux*.so.*"))]
     if not loaders:
-        raise NoAsterisk(
-            f"no dynamic loader among the unpacked packages for {os.uname().machine}; name an Asterisk with ASTERISK=PATH"
-        )
+        raise NoAsterisk(f"no dynamic loader among the unpacked packages for {os.uname().machine}; name an Asterisk with ASTERISK=PATH")
     return (str(loaders[0]), "--argv0", "asterisk", "--library-path", _library_path(root), str(root / "usr/sbin/asterisk"))
 
 

@@ -112,9 +112,7 @@ def seconds_of_tone(samples: Samples, rate: int, hz: float, tolerance: float = 1
     return window * sum(1 for pitch in pitches(samples, rate, window) if pitch.share > 0.8 and abs(pitch.hz - hz) <= tolerance)
 
 
-def segments(
-    samples: Samples, rate: int, *, threshold: float = SILENCE_DB, bridge: float = 0.25, shortest: float = 0.04
-) -> list[Segment]:
+def segments(samples: Samples, rate: int, *, threshold: float = SILENCE_DB, bridge: float = 0.25, shortest: float = 0.04) -> list[Segment]:
     """The stretches louder than `threshold`; pauses shorter than `bridge` seconds do not part them, clicks shorter than `shortest`
     do not count. Resolution 10 ms."""
     size = rate // 100

@@ -57,10 +57,7 @@ def sources_for(release: Mapping[str, str], targets: Sequence[Target]) -> list[S
     family = {release.get("ID", ""), *release.get("ID_LIKE", "").split()}
     if "ubuntu" in family:
         lines = [
-            f"deb {_signed(_UBUNTU_KEYS)}{t.uri} {t.suite} {c}"
-            for t in targets
-            if t.component == "main"
-            for c in ("main", "universe")
+            f"deb {_signed(_UBUNTU_KEYS)}{t.uri} {t.suite} {c}" for t in targets if t.component == "main" for c in ("main", "universe")
         ]
         return [Sources(f"Ubuntu {codename}", tuple(dict.fromkeys(lines)))] if lines else []
     mirrors = [t.uri for t in targets if t.component == "main" and "security" not in t.uri and "security" not in t.suite]
@@ -104,9 +101,7 @@ class PrivateApt:
         """Read the package lists. "" or, when that failed, apt's own words about it."""
         done = _run(["apt-get", "update", "-qq"], self._environ)
         errors = [line.removeprefix("E: ") for line in done.stderr.splitlines() if line.startswith(("E:", "W:"))]
-        return (
-            "" if done.returncode == 0 and not errors else (errors[0] if errors else f"apt-get ended with status {done.returncode}")
-        )
+        return "" if done.returncode == 0 and not errors else (errors[0] if errors else f"apt-get ended with status {done.returncode}")
 
     def candidate(self, package: str) -> str:
         """The version that would be installed, "" when there is none."""

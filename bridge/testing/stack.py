@@ -1,0 +1,171 @@
+"""The stack: a real PBX, a real carrier and Roomline's server between PBX and rooms, all on loopback, all ended together.
+
+    async with Stack(configuration) as stack:
+        call = await stack.carrier.call("+15550100")
+
+What tests/real, the benches and the demo share; what is called and expected is theirs.
+"""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from bridge.testing.carrier import Carrier
+from bridge.testing.get_asterisk import Asterisk, get_asterisk
+from bridge.testing.pbx import OperatorPbx
+from bridge.testing.ports import LOOPBACK, free_port
+from bridge.testing.server import Server
+
+Configuration = Mapping[str, Any]
+"""What an operator writes into roomline.yaml, as YAML gives it. Places and secrets are the stack's own, whatever stands there: the
+manager's, the store's, where media and http listen."""
+
+
+class Stack:
+    """`async with Stack(configuration)`.
+
+    `keep` is where logs, sounds and configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out
+    until `stack.server.start()`. `progress` is told what is being waited for, a line each.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        asterisk: Asterisk | None = None,
+        keep: Path | None = None,
+        public: tuple[str, int] | None = None,
+        lease: int = 3,
+        calls_at_once: int = 50,
+        with_server: bool = True,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._configuration = configuration
+        self._asterisk = asterisk
+        self._keep = keep
+        self._public = public
+        self._lease = lease
+        self._calls_at_once = calls_at_once
+        self._with_server = with_server
+        self._progress = progress
+        self._left = AsyncExitStack()
+        self._at_rest: Counter[str] = Counter()
+        self.folder = Path()
+        self.http_address = f"{LOOPBACK}:{free_port()}"
+        self.pbx: OperatorPbx
+        self.carrier: Carrier
+        self.server: Server
+
+    async def start(self) -> None:
+        """A second or two; the first time on a machine, some more for Asterisk's download. Raises NoAsterisk, AsteriskFailed,
+        ServerFailed; nothing is left running then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        asterisk = self._asterisk
+        if asterisk is None:
+            asterisk = await asyncio.to_thread(get_asterisk, self._progress)
+        self.folder = self._make_folder()
+        self._progress(f"starting two Asterisk {asterisk.version}: a PBX and a carrier")
+        calls = self._calls_at_once
+        self.pbx = OperatorPbx(asterisk, self.folder / "pbx", calls_at_once=calls, public=self._public, lease=self._lease)
+        self.carrier = Carrier(asterisk, self.folder / "carrier", calls_at_once=calls)
+        self.carrier.default_to = self.pbx.sip_address
+        self._left.push_async_callback(self.pbx.stop)
+        self._left.push_async_callback(self.carrier.stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.pbx.start())
+            group.create_task(self.carrier.start())
+        config, store = self._write_configuration()
+        self.server = Server(config, store, self.pbx, self.folder / "roomline.log")
+        self._left.push_async_callback(self.server.stop)
+        if self._with_server:
+            self._progress("starting Roomline")
+            await self.server.start()
+            self._at_rest = self.server.open_files()
+
+    async def stop(self) -> None:
+        """Ends everything, the server first. Idempotent."""
+        try:
+            await self._left.aclose()
+        finally:
+            if self._keep is None and self.folder != Path():
+                await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    async def nothing_left(self, within: float = 6.0) -> None:
+        """Returns once no call has left anything behind: no channel at the PBX or the carrier, no socket or file in the server beyond
+        those it had at its start. Raises AssertionError, naming what is left."""
+        deadline = time.monotonic() + within
+        await self.pbx.quiet(within)
+        while left := await self._left_at_carrier_and_server():
+            assert time.monotonic() < deadline, f"left after {within} s: {left}"  # noqa: S101  (for tests)
+            await asyncio.sleep(0.05)
+
+    async def _left_at_carrier_and_server(self) -> list[str]:
+        left = await self.carrier.channels()
+        if self.server.child.running:
+            more = self.server.open_files() - self._at_rest
+            left += [f"{count} × {name}" for name, count in more.items() if not name.startswith(str(self.server.store))]
+        return left
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    def _make_folder(self) -> Path:
+        if self._keep is None:
+            return Path(tempfile.mkdtemp(prefix="roomline-stack-"))
+        self._keep.mkdir(parents=True, exist_ok=True)
+        return self._keep.resolve()
+
+    def _write_configuration(self) -> tuple[Path, Path]:
+        """roomline.yaml with this run's ports, its secrets in files of their own."""
+        path, store = self.folder / "roomline.yaml", self.folder / "roomline.db"
+        for leftover in self.folder.glob("roomline.db*"):  # of an earlier run in a kept folder
+            leftover.unlink()
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / "roomline.log").unlink()
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(self._whole_configuration(), sort_keys=False, allow_unicode=True))
+        return path, store
+
+    def _whole_configuration(self) -> dict[str, Any]:
+        """What was given, with this run's places and secrets laid over it."""
+        manager = self.pbx.settings.roomline
+        ami = {"host": manager.host, "port": manager.port, "user": manager.user, "secret": self._secret("ami", manager.secret)}
+        pbx = self._configuration.get("pbx")
+        first = pbx[0] if isinstance(pbx, list) and pbx and isinstance(pbx[0], Mapping) else {}
+        return {
+            **self._configuration,
+            "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami}],
+            "media": {**self._given("media"), "listen": f"{LOOPBACK}:0"},
+            "http": {**self._given("http"), "listen": self.http_address},
+            "store": f"sqlite:///{self.folder / 'roomline.db'}",
+        }
+
+    def _given(self, section: str) -> Mapping[str, Any]:
+        given = self._configuration.get(section)
+        return given if isinstance(given, Mapping) else {}
+
+    def _secret(self, name: str, value: str) -> dict[str, str]:
+        path = self.folder / f"{name}.secret"
+        path.touch(mode=0o600)
+        path.write_text(value)
+        return {"file": str(path)}

@@ -1,0 +1,43 @@
+"""The stack as a whole: what an operator's callers get while Roomline is away, and that nothing is left when all ends."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bridge.testing.demo_config import CONFIGURATION, PIN_NUMBER
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.listening import is_tone
+from bridge.testing.pbx_config import FALLBACK_HZ
+from bridge.testing.stack import Stack
+
+
+async def test_given_no_controller_when_somebody_calls_then_they_hear_the_operators_fallback(asterisk: Asterisk) -> None:
+    async with Stack(CONFIGURATION, asterisk=asterisk, lease=1, with_server=False) as stack:
+        folder = stack.folder
+        call = await stack.carrier.call(PIN_NUMBER)
+        waited = await call.answered()
+        await asyncio.sleep(0.5)
+        await call.hang_up()
+        await stack.pbx.quiet()
+        assert 0.9 < waited < 3.0
+        assert is_tone(call.heard.samples(), call.heard.rate, [FALLBACK_HZ])
+        processes = [stack.pbx.process.child, stack.carrier.process.child]
+    assert not any(process.running for process in processes)
+    assert not await asyncio.to_thread(folder.exists)
+
+
+async def test_given_a_part_that_does_not_start_then_nothing_is_left_running(
+    asterisk: Asterisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path)
+    monkeypatch.setattr("bridge.testing.stack.Server.start", _fails)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        await stack.start()
+    assert not stack.pbx.process.child.running
+    assert not stack.carrier.process.child.running
+    assert (tmp_path / "roomline.yaml").stat().st_mode & 0o777 == 0o600
+
+
+async def _fails(self: object) -> None:
+    raise RuntimeError("on purpose")
