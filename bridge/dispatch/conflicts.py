@@ -151,7 +151,9 @@ def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, 
             text = f"this PIN can never be entered: callers can press at most {PIN_LENGTH} of 0-9, * and a-d"
             yield Problem(Severity.ERROR, f"{place}.rule", text)
         for trunk_id in rule.trunk_ids:
-            if trunk_id not in known:
+            if not trunk_id:
+                yield Problem(Severity.ERROR, f"{place}.trunk_ids", "holds an empty id; leave trunk_ids out for a rule for any trunk")
+            elif trunk_id not in known:
                 yield Problem(Severity.WARNING, f"{place}.trunk_ids", f"there is no trunk {trunk_id!r}")
 
 

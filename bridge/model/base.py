@@ -15,7 +15,7 @@ class LiveKitModel(BaseModel):
     """A LiveKit message with its snake_case field names. Unknown keys are errors, so that a typing mistake is found; camelCase, as
     LiveKit's own JSON files have it, is accepted too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, loc_by_alias=False)
 
 
 def _read_duration(value: Any) -> Any:
