@@ -12,6 +12,9 @@ CALL_STATUS = "sip.callStatus"
 STATUS_STAYS = frozenset({EndReason.ROOM_CLOSED, EndReason.REMOVED, EndReason.DUPLICATE_IDENTITY, EndReason.RINGING_TIMEOUT})
 """Ends after which LiveKit leaves `sip.callStatus` as it was (§3.6)."""
 
+TOTAL_LIMIT = 65536
+"""Bytes of all names and values together: LiveKit's limit (§4)."""
+
 _X_HEADERS, _ALL_HEADERS = 1, 2
 """SIPHeaderOptions, §1.15."""
 
@@ -30,17 +33,23 @@ _PROVIDER_HEADERS = {
 
 
 def participant_attributes(accept: Accept, caller: Caller, status: str) -> dict[str, str]:
-    """Every attribute of the participant, in LiveKit's order: later ones win. Empty values are dropped at the join (§3.7)."""
+    """Every attribute of the participant, in LiveKit's order: later ones win. Empty values are dropped at the join (§3.7). What a caller
+    sends beyond LiveKit's limit is dropped, longest first: a join must not fail of it."""
+    attributes = {
+        **accept.attributes,
+        **_included_headers(caller, accept.include_headers),
+        **_mapped_headers(caller, accept.headers_to_attributes),
+        **_mapped_headers(caller, _PROVIDER_HEADERS),
+        "sip.callTag": caller.sip_tag,
+        "sip.callIDFull": caller.sip_call_id,
+        CALL_STATUS: status,
+    }
+    return _bounded({name: value for name, value in attributes.items() if value or name == "sip.trunkID"})
+
+
+def _included_headers(caller: Caller, include: int) -> dict[str, str]:
+    """The last of several headers of one name wins."""
     headers = {name.lower(): value for name, value in caller.headers.items()}
-    attributes = dict(accept.attributes)
-    attributes |= _included_headers(headers, accept.include_headers)
-    attributes |= {attribute: headers[name] for name, attribute in _PROVIDER_HEADERS.items() if name in headers}
-    attributes |= _mapped_headers(headers, accept.headers_to_attributes)
-    attributes |= {"sip.callTag": caller.sip_tag, "sip.callIDFull": caller.sip_call_id, CALL_STATUS: status}
-    return {name: value for name, value in attributes.items() if value or name == "sip.trunkID"}
-
-
-def _included_headers(headers: Mapping[str, str], include: int) -> dict[str, str]:
     if include == _ALL_HEADERS:
         return {f"sip.h.{name}": value for name, value in headers.items()}
     if include == _X_HEADERS:
@@ -48,5 +57,20 @@ def _included_headers(headers: Mapping[str, str], include: int) -> dict[str, str
     return {}
 
 
-def _mapped_headers(headers: Mapping[str, str], mapping: Mapping[str, str]) -> dict[str, str]:
+def _mapped_headers(caller: Caller, mapping: Mapping[str, str]) -> dict[str, str]:
+    """The first of several headers of one name wins."""
+    headers: dict[str, str] = {}
+    for name, value in caller.headers.items():
+        headers.setdefault(name.lower(), value)
     return {attribute: headers[name.lower()] for name, attribute in mapping.items() if name.lower() in headers}
+
+
+def _bounded(attributes: dict[str, str]) -> dict[str, str]:
+    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in attributes.items()}
+    total = sum(sizes.values())
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if total <= TOTAL_LIMIT:
+            break
+        total -= sizes[name]
+        del attributes[name]
+    return attributes

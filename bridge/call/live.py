@@ -12,6 +12,8 @@ from bridge.model.record import CallRecord
 from bridge.model.ticket import RoomTicket
 from bridge.pbx.port import Leg, TransferResult
 
+CALL_ENDED = "the call has ended"
+
 KEYS_KEPT = 64
 """Key presses waiting to be looked at; a storm beyond that is dropped (LiveKit keeps 10, §3.3 step 2)."""
 
@@ -64,7 +66,11 @@ class CallSnapshot:
 
 @dataclass(slots=True)
 class Call:
-    """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order."""
+    """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order.
+
+    `heard`: the PBX's audio has reached the sound we have now. `connecting`: it is being asked for; `media_refused`: and just failed.
+    `control`: set while the PBX can be told something.
+    """
 
     leg: Leg
     note: CallNote
@@ -72,6 +78,9 @@ class Call:
     sound: Sound | None = None
     seat: Seat | None = None
     seat_is_open: bool = False
+    heard: bool = False
+    connecting: bool = False
+    media_refused: asyncio.Event = field(default_factory=asyncio.Event)
     trace: dict[str, Any] = field(default_factory=dict)
     keys: "asyncio.Queue[KeyEvent]" = field(default_factory=lambda: asyncio.Queue(KEYS_KEPT))
     orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
@@ -86,7 +95,8 @@ class Call:
 
     @property
     def answered(self) -> bool:
-        return self.leg.answered
+        # A PBX may hear of the answer a moment after its audio has come.
+        return self.heard or self.leg.answered
 
     @property
     def ticket(self) -> RoomTicket:
@@ -100,14 +110,23 @@ class Call:
         return self.note
 
     def press(self, event: KeyEvent) -> None:
-        """A key for the PIN dialogue; dropped when far more have been pressed than anybody reads."""
-        if not self.keys.full():
-            self.keys.put_nowait(event)
+        """A key for the PIN dialogue. In a storm the newest keys are dropped, but never word that keys were lost or the prompt ended."""
+        if self.keys.full():
+            if isinstance(event, str):
+                return
+            self.keys.get_nowait()
+        self.keys.put_nowait(event)
 
-    def set_attribute_status(self, status: str) -> None:
-        """Keep the ticket's `sip.callStatus` true, so that a seat taken anew starts with it."""
-        ticket = self.ticket
-        self.change(ticket=replace(ticket, attributes={**ticket.attributes, "sip.callStatus": status}))
+    def refuse_orders(self) -> None:
+        """The call is over: tell those who wait for a transfer."""
+        while not self.orders.empty():
+            order = self.orders.get_nowait()
+            if isinstance(order, Transfer) and not order.result.done():
+                order.result.set_result(TransferResult(ok=False, reason=CALL_ENDED))
+
+    def ticket_with(self, attribute: str, value: str) -> RoomTicket:
+        """The ticket with one attribute changed, so that a seat taken anew starts with it."""
+        return replace(self.ticket, attributes={**self.ticket.attributes, attribute: value})
 
     def snapshot(self) -> CallSnapshot:
         ticket = self.note.ticket

@@ -1,5 +1,8 @@
 """How a story is told that it is over: one exception carries the reason and the way to end, from wherever it was noticed."""
 
+from collections.abc import Iterator
+
+from bridge.errors import LegGone, Superseded
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, Ending, EndReason
 
@@ -34,6 +37,10 @@ class CallOver(Exception):  # noqa: N818  (the end of a call is no error)
         self.seen_status = seen_status
 
 
+class NodeLost(Exception):  # noqa: N818  (the call goes on elsewhere)
+    """The node that carried the call's sound is gone; the call needs a new one."""
+
+
 def leg_ended(ending: Ending, answered: bool) -> CallOver:
     """What a leg's end means for the story."""
     if ending.fell_back:
@@ -47,18 +54,22 @@ def leg_ended(ending: Ending, answered: bool) -> CallOver:
     return CallOver(reason, by, detail=ending.cause, gone=True, seen_status=ending.sip_status)
 
 
-def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of everything that went wrong at once, what the call ended of: the leg's own end before our reasons, those before faults."""
-    leaves = list(_leaves(group))
-    overs = [leaf for leaf in leaves if isinstance(leaf, CallOver)]
-    for over in overs:
-        if over.gone:
-            return over
-    return overs[0] if overs else leaves[0]
+def causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """Everything that went wrong at once, what the call ended of first: the leg's own end, then a newer controller, then our reasons,
+    then a lost node, then faults."""
+    return sorted(_leaves(group), key=_rank)
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> "list[BaseException]":
-    found: list[BaseException] = []
+def _rank(cause: BaseException) -> int:
+    if isinstance(cause, LegGone) or (isinstance(cause, CallOver) and cause.gone):
+        return 0
+    ranks: list[type[BaseException]] = [Superseded, CallOver, NodeLost]
+    return next((rank for rank, kind in enumerate(ranks, start=1) if isinstance(cause, kind)), len(ranks) + 1)
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

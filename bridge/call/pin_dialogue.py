@@ -18,17 +18,15 @@ from bridge.model.ending import EndReason
 log = structlog.get_logger(__name__)
 
 PROMPT_LIMIT = 90.0
-"""Seconds: a prompt (at most 60, `media/prompts.py`) that has not ended by then never will."""
+"""Seconds: a clip (at most 60, `media/prompts.py`) that has not ended by then never will."""
 
 
 class PinDialogue:
     """The dialogue with one caller, who has been answered."""
 
-    def __init__(self, call: Call, options: PinOptions, throttle: Throttle, clock: Clock) -> None:
-        if call.sound is None:
-            raise RuntimeError("the PIN is asked for after the answer")
+    def __init__(self, call: Call, sound: Sound, options: PinOptions, throttle: Throttle, clock: Clock) -> None:
         self._call = call
-        self._sound: Sound = call.sound
+        self._sound = sound
         self._options = options
         self._throttle = throttle
         self._clock = clock
@@ -38,24 +36,23 @@ class PinDialogue:
         """What a guess of this caller is counted for."""
         return Guess(source=call.leg.caller.source_address, called=call.leg.caller.called, rule=rule_id)
 
-    async def ask(self, rule_id: str, judge: Callable[[str], Decision]) -> Accept | Refuse:
+    async def ask(self, guess: Guess, judge: Callable[[str], Decision]) -> Accept | Refuse:
         """Ask until the PIN is right or the attempts are used up (then CallOver, the tone already played). A Refuse is passed on
         when nothing can be decided (conflicting rules)."""
         while True:
             entry = await self._entry()
-            outcome = await self._judge(entry, rule_id, judge)
+            outcome = await self._judge(entry, guess, judge)
             if not isinstance(outcome, CallOver):
                 return outcome
-            await self._sound.play(Clip(ClipName.WRONG_PIN))
-            if self._call.note.pin_tries >= self._options.attempts:
+            await self._play(ClipName.WRONG_PIN)
+            if outcome.reason is EndReason.PIN_THROTTLED or self._call.note.pin_tries >= self._options.attempts:
                 raise outcome
 
-    async def _judge(self, entry: Entered | Failure, rule_id: str, judge: Callable[[str], Decision]) -> Accept | Refuse | CallOver:
+    async def _judge(self, entry: Entered | Failure, guess: Guess, judge: Callable[[str], Decision]) -> Accept | Refuse | CallOver:
         await remember(self._call, pin_tries=self._call.note.pin_tries + 1)
         if isinstance(entry, Failure):
             reason = EndReason.PIN_TIMEOUT if entry is Failure.TOO_SLOW else EndReason.WRONG_PIN
             return CallOver(reason, detail=f"the PIN entry was {entry.value}")
-        guess = self.guess(self._call, rule_id)
         # `#` alone is no guess: it asks for the rules without a PIN.
         if entry.pin and not await self._throttle.charge(guess):
             return CallOver(EndReason.PIN_THROTTLED, detail="too many wrong PINs lately")
@@ -64,11 +61,19 @@ class PinDialogue:
             if entry.pin:
                 await self._throttle.give_back(guess)
             log.info("PIN accepted", tries=self._call.note.pin_tries)
-            await self._sound.play(Clip(ClipName.ROOM_JOIN))
+            await self._play(ClipName.ROOM_JOIN)
             return decision
         if isinstance(decision, AskPin) or not decision.conflict:
             return CallOver(EndReason.WRONG_PIN, detail="no rule has the PIN that was entered")
         return decision
+
+    async def _play(self, name: ClipName) -> None:
+        """To the end. A sound that is not heard because the PBX is away is the watchers' affair, and not ours to wait for."""
+        try:
+            async with asyncio.timeout(PROMPT_LIMIT):
+                await self._sound.play(Clip(name))
+        except TimeoutError:
+            log.warning("a prompt did not end", clip=name.value)
 
     async def _entry(self) -> Entered | Failure:
         """One prompt and what is pressed, from its first moment on; anew whenever keys may have been lost meanwhile."""
@@ -85,16 +90,15 @@ class PinDialogue:
                 return outcome
 
     async def _prompt(self) -> None:
-        await self._sound.play(Clip(ClipName.ENTER_PIN))
+        await self._play(ClipName.ENTER_PIN)
         self._call.press(PromptEnded())
 
     async def _listen(self, entry: PinEntry) -> Entered | Failure | None:
-        """None: ask again."""
-        limit = self._clock.monotonic() + PROMPT_LIMIT
+        """None: ask again. While the prompt plays there is no deadline; `_prompt` says when it is over, at the latest after its limit."""
         while True:
-            until = entry.deadline if entry.deadline is not None else limit
+            left = None if entry.deadline is None else max(0.0, entry.deadline - self._clock.monotonic())
             try:
-                async with asyncio.timeout(max(0.0, until - self._clock.monotonic())):
+                async with asyncio.timeout(left):
                     event = await self._call.keys.get()
             except TimeoutError:
                 return Failure.TOO_SLOW

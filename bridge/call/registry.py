@@ -7,14 +7,15 @@ import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from bridge.call.clock import Clock
 from bridge.call.live import Call, CallSnapshot, HangUp, Transfer
 from bridge.call.session import Story, open_call
-from bridge.errors import RoomlineError, Superseded
-from bridge.media.port import Node
+from bridge.errors import RoomlineError, Superseded, Unavailable
+from bridge.media.port import Node, Sound
 from bridge.model.ending import EndReason
 from bridge.pbx.port import Leg, Pbx, TransferResult
 
@@ -22,6 +23,13 @@ log = structlog.get_logger(__name__)
 
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 """LiveKit's 57 letters for ids (livekit-sip-semantics.md §0.5)."""
+
+
+NODE_TIMEOUT = 2.0
+"""Seconds a node has to say what it carries."""
+
+STOP_TIMEOUT = 60.0
+"""Seconds that ending every call may take: each step of it has its own, shorter limit."""
 
 
 class NoSuchCall(RoomlineError):  # noqa: N818  (an answer, not a fault)
@@ -52,7 +60,9 @@ class Registry:
         self._nodes = nodes
         self._clock = clock
         self._calls: dict[str, Call] = {}
+        self._stories: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+        self._handing_over = False
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -64,29 +74,54 @@ class Registry:
         """The node with the most room left."""
         return max(self._nodes, key=lambda node: node.load().room_for)
 
+    async def find_sound(self, call_id: str) -> Sound | None:
+        """The sound that some node still carries for this call: an earlier controller's, or ours."""
+        for node in self._nodes:
+            try:
+                async with asyncio.timeout(NODE_TIMEOUT):
+                    sound = (await node.sounds()).get(call_id)
+            except (Unavailable, TimeoutError):
+                continue
+            if sound is not None:
+                return sound
+        return None
+
     async def run(self, pbx: Pbx, story: Story) -> None:
         """Tell the calls of one PBX until cancelled. Cancelling leaves the calls up in the PBX for whoever takes over."""
         async with asyncio.TaskGroup() as stories:
             async for leg in pbx.legs():
-                stories.create_task(self._tell(leg, story), name=f"call {leg.id}")
+                call = self._enter(leg)
+                if call is not None:
+                    task = stories.create_task(self._tell(call, story), name=f"call {call.call_id}")
+                    self._stories[call.call_id] = task
+                    # Not in the task itself: one that is cancelled before its first step never runs a line.
+                    task.add_done_callback(partial(self._told, call))
 
-    async def _tell(self, leg: Leg, story: Story) -> None:
+    def _enter(self, leg: Leg) -> Call | None:
+        if self._handing_over:
+            return None
         call = open_call(leg, new_call_id, self._clock.now())
         if call.call_id in self._calls:
-            log.error("two legs have one call id; the second is not ours to tell", call_id=call.call_id, leg=leg.id)
-            return
+            log.error("two legs have one call id; the second is left to its PBX", call_id=call.call_id, leg=leg.id)
+            return None
         self._calls[call.call_id] = call
         self._idle.clear()
+        return call
+
+    async def _tell(self, call: Call, story: Story) -> None:
         try:
             await story.tell(call)
         except Superseded:
             log.warning("a newer controller has this call", call_id=call.call_id)
         except Exception:
             log.exception("a story broke off", call_id=call.call_id)
-        finally:
-            del self._calls[call.call_id]
-            if not self._calls:
-                self._idle.set()
+
+    def _told(self, call: Call, _task: "asyncio.Task[None]") -> None:
+        call.refuse_orders()
+        del self._calls[call.call_id]
+        del self._stories[call.call_id]
+        if not self._calls:
+            self._idle.set()
 
     @property
     def live(self) -> int:
@@ -104,9 +139,7 @@ class Registry:
         """End a call. Raises NoSuchCall."""
         self._find(call_id).orders.put_nowait(HangUp(reason))
 
-    async def transfer(
-        self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0
-    ) -> TransferResult:
+    async def transfer(self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> TransferResult:
         """Hand the caller on to `to`, a SIP or tel URI that the asker has checked. Raises NoSuchCall; a call that ends or takes too
         long is a result that is not ok."""
         call = self._find(call_id)
@@ -121,15 +154,30 @@ class Registry:
     async def drain(self, limit: float) -> None:
         """No new calls; the running ones go on for up to `limit` seconds, then are ended."""
         self._draining = True
-        for _ in range(2):
-            try:
-                async with asyncio.timeout(limit):
-                    await self._idle.wait()
-                return
-            except TimeoutError:
-                for call in self._calls.values():
-                    call.orders.put_nowait(HangUp(EndReason.SHUTDOWN))
-                limit = 20.0
+        try:
+            await self._until_idle(limit)
+        except TimeoutError:
+            log.warning("the calls still up are ended", calls=self.live)
+            await self.stop(hand_over=False)
+
+    async def stop(self, *, hand_over: bool) -> None:
+        """Be done with every call. `hand_over`: they stay up in their PBX, under its lease, for the controller that starts next, which
+        finds them by their notes; otherwise they end, as SHUTDOWN."""
+        self._draining = True
+        self._handing_over = hand_over
+        for call_id, call in list(self._calls.items()):
+            if hand_over:
+                self._stories[call_id].cancel()
+            else:
+                call.orders.put_nowait(HangUp(EndReason.SHUTDOWN))
+        try:
+            await self._until_idle(STOP_TIMEOUT)
+        except TimeoutError:
+            log.error("calls that do not end are let go", calls=sorted(self._calls))
+
+    async def _until_idle(self, limit: float) -> None:
+        async with asyncio.timeout(limit):
+            await self._idle.wait()
 
     def _find(self, call_id: str) -> Call:
         try:

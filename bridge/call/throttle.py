@@ -17,6 +17,12 @@ from bridge.call.clock import Clock
 from bridge.errors import Unavailable
 from bridge.store.port import Level, Tries
 
+KEYS_KEPT = 10_000
+"""Beyond that many counts the emptied ones are forgotten, then the emptiest: numbers and addresses are the caller's to choose."""
+
+KEY_LENGTH = 128
+"""Characters of a key: a called number of 64 KB is not worth more."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -57,8 +63,7 @@ class Throttle:
 
     async def load(self) -> None:
         """Go on with what an earlier process counted."""
-        emptied = max(bucket.burst * bucket.refill for bucket in self._buckets.values())
-        await self._tries.forget_levels(self._clock.now() - emptied)
+        await self._tries.forget_levels(self._clock.now() - self._emptied_after())
         self._levels = dict(await self._tries.levels())
 
     def may_guess(self, guess: Guess) -> bool:
@@ -78,7 +83,7 @@ class Throttle:
 
     def _keys(self, guess: Guess) -> list[tuple[str, Bucket]]:
         values = {"source": guess.source, "called": guess.called, "rule": guess.rule}
-        return [(f"{kind}:{value}", self._buckets[kind]) for kind, value in values.items() if value]
+        return [(f"{kind}:{value}"[:KEY_LENGTH], self._buckets[kind]) for kind, value in values.items() if value]
 
     def _level(self, key: str, bucket: Bucket) -> float:
         kept = self._levels.get(key)
@@ -93,9 +98,25 @@ class Throttle:
             level = Level(max(0.0, self._level(key, bucket) + amount), self._clock.now())
             self._levels[key] = level
             changed.append((key, level))
+        forgotten = self._forget()
         try:
             for key, level in changed:
                 await self._tries.keep_level(key, level)
+            if forgotten:
+                await self._tries.forget_levels(self._clock.now() - self._emptied_after())
         except Unavailable as error:
             # Counting in memory goes on: a full disk must not open the door, nor close it.
             log.warning("the count of wrong PINs could not be kept", error=str(error))
+
+    def _emptied_after(self) -> float:
+        """Seconds after which every bucket has run empty."""
+        return max(bucket.burst * bucket.refill for bucket in self._buckets.values())
+
+    def _forget(self) -> bool:
+        """Keep what is counted within bounds. The rules' counts stay: there are as many as the operator made, and they guard the PIN."""
+        if len(self._levels) <= KEYS_KEPT:
+            return False
+        levels = {key: self._level(key, self._buckets[key.partition(":")[0]]) for key in self._levels}
+        fullest = sorted(levels, key=lambda key: (key.startswith("rule:"), levels[key]), reverse=True)
+        self._levels = {key: self._levels[key] for key in fullest[: KEYS_KEPT // 2] if levels[key] > 0.0}
+        return True

@@ -4,15 +4,16 @@ A watcher that sees the call's end raises `CallOver` into the call's task group;
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine
 
 import structlog
 
-from bridge.call.clock import Clock
-from bridge.call.commands import command
-from bridge.call.live import AskAgain, Call, HangUp, Transfer
+from bridge.call.commands import connect
+from bridge.call.live import CALL_ENDED, AskAgain, Call, HangUp, Transfer
 from bridge.call.over import CallOver, leg_ended
-from bridge.errors import RoomlineError, Unavailable
+from bridge.call.waiting import first_of
+from bridge.call.world import StoryOptions, Surroundings
+from bridge.errors import LegGone, RoomlineError, Superseded, Unavailable
 from bridge.media.port import Clip, ClipName, Seat
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallState
@@ -20,6 +21,18 @@ from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, MediaLost, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
+
+DIGITS_WAITING = 64
+"""Messages of digits from the room that wait to be sent to the phone; a storm beyond that is dropped."""
+
+LOSSES, LOSSES_WITHIN = 5, 10.0
+"""Audio that comes and goes more often than this, within so many seconds, does not come back."""
+
+MEDIA_AFTER_CONTROL = 1.0
+"""Seconds that the PBX's connection has to come back when its audio is gone too: then it is the PBX that died."""
+
+TRANSFER_AFTER_END = 1.0
+"""Seconds that a transfer has to tell its result after the leg has ended: a successful one ends the leg."""
 
 _SEAT_GONE = {
     "duplicate_identity": EndReason.DUPLICATE_IDENTITY,
@@ -30,33 +43,38 @@ _SEAT_GONE = {
 class Watchers:
     """The watchers of one call, all in the call's own task group."""
 
-    def __init__(self, call: Call, media_timeout: float, control_timeout: float, clock: Clock) -> None:
+    def __init__(self, call: Call, options: StoryOptions, world: Surroundings, group: asyncio.TaskGroup) -> None:
         self._call = call
-        self._media_timeout = media_timeout
-        self._control_timeout = control_timeout
-        self._clock = clock
-        self._group: asyncio.TaskGroup | None = None
-
-    def start(self, group: asyncio.TaskGroup) -> None:
-        """Watch what is there from the first moment."""
+        self._options = options
+        self._world = world
         self._group = group
-        group.create_task(self._leg_end())
-        group.create_task(self._leg_events())
-        group.create_task(self._orders())
+        self._losses: list[float] = []
+        self._transferring: asyncio.Task[None] | None = None
+        self._digits: asyncio.Queue[str] = asyncio.Queue(DIGITS_WAITING)
+
+    def watch_leg(self) -> None:
+        """From the first moment: the leg's end, its events, and orders from outside."""
+        self._start(self._leg_end())
+        self._start(self._leg_events())
+        self._start(self._orders())
+        if not self._call.control.is_set():
+            self._start(self._without_control())
 
     def watch_seat(self, seat: Seat) -> None:
+        """From the moment there is a seat: what happens there, and the longest time a call may take."""
         self._start(self._seat_events(seat))
-
-    def watch_duration(self) -> None:
+        self._start(self._send_digits())
         self._start(self._duration())
 
-    def _start(self, watcher: Coroutine[None, None, None]) -> None:
-        if self._group is None:
-            raise RuntimeError("watchers are started first")
-        self._group.create_task(watcher)
+    def _start(self, watcher: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+        return self._group.create_task(watcher)
+
+    # The leg
 
     async def _leg_end(self) -> None:
         ending = await self._call.leg.ended()
+        if self._transferring is not None:
+            await asyncio.wait({self._transferring}, timeout=TRANSFER_AFTER_END)
         raise leg_ended(ending, self._call.answered)
 
     async def _leg_events(self) -> None:
@@ -65,116 +83,153 @@ class Watchers:
                 case Digit(digit):
                     await self._pressed(digit)
                 case MediaLost():
-                    await self._connect_again()
+                    self._media_lost()
                 case ControlLost():
+                    log.warning("the PBX cannot be told anything for the moment")
                     self._call.control.clear()
                     self._start(self._without_control())
                 case ControlBack():
                     self._call.control.set()
                     await self._control_is_back()
-                case Held() | Resumed():
-                    log.info("held" if isinstance(event, Held) else "resumed")
+                case Held():
+                    log.info("held by the caller")
+                case Resumed():
+                    log.info("the caller is back from hold")
 
     async def _pressed(self, digit: str) -> None:
-        if self._call.note.state is CallState.PIN:
-            self._call.press(digit)
-        elif self._call.seat is not None and self._call.seat_is_open:
-            await self._call.seat.publish_digit(digit)
+        call = self._call
+        if call.note.state is CallState.PIN:
+            call.press(digit)
+        elif call.seat is not None and call.seat_is_open:
+            try:
+                await call.seat.publish_digit(digit.lower())  # §3.5: the room knows a to d in lower case
+            except Unavailable as error:
+                log.warning("a digit did not reach the room", error=str(error))
+
+    def _media_lost(self) -> None:
+        """The audio connection broke: the PBX plays hold music under its lease; give it a fresh address before that runs out. A transfer
+        takes the audio away on purpose."""
+        call = self._call
+        if call.sound is None or not call.answered or self._transferring is not None:
+            return
+        if call.connecting:
+            call.media_refused.set()
+            return
+        now = self._world.clock.monotonic()
+        self._losses = [*(loss for loss in self._losses if now - loss < LOSSES_WITHIN), now]
+        if len(self._losses) > LOSSES:
+            detail = f"audio was lost {LOSSES} times within {LOSSES_WITHIN:g} s"
+            raise CallOver(EndReason.MEDIA_FAILED, detail=detail, fall_back=True)
+        call.connecting = True  # from now on, not from the task's first step: the next loss may come before
+        self._start(self._connect_again())
 
     async def _connect_again(self) -> None:
-        """The audio connection broke: the PBX plays hold music under its lease; give it a fresh address before that runs out."""
         call = self._call
-        if call.sound is None or not call.answered:
-            return
-        try:
-            async with asyncio.timeout(self._media_timeout):
-                address = await call.sound.invite()
-                await command(call, lambda: call.leg.connect(address))
-                await call.sound.connected()
-        except (TimeoutError, Unavailable) as error:
-            detail = str(error) or f"no audio within {self._media_timeout:g} s"
-            raise CallOver(EndReason.MEDIA_FAILED, detail=detail, fall_back=True) from error
+        await connect(call, self._options.media_timeout)
         log.warning("audio is back after a loss")
         if call.note.state is CallState.PIN:
             call.press(AskAgain())
 
     async def _control_is_back(self) -> None:
-        """Keys pressed meanwhile are lost, and so is word of a loss of media."""
+        """Keys pressed meanwhile are lost, and so may be word of a loss of media."""
         call = self._call
+        log.warning("the PBX can be told things again")
         if call.note.state is CallState.PIN:
             call.press(AskAgain())
         if call.sound is not None and call.answered and not (await call.sound.snapshot()).connected:
-            await self._connect_again()
+            self._media_lost()
 
     async def _without_control(self) -> None:
         """Unanswered, the PBX's own lease has taken the call to the fallback before our patience ends. Answered, the call talks on
         as long as its audio flows; when that is gone too, the PBX is."""
         call = self._call
+        patience = self._options.control_timeout
+        if call.answered and call.sound is not None:
+            await first_of(call.control.wait(), call.sound.disconnected())
+            patience = MEDIA_AFTER_CONTROL
         try:
-            if call.answered and call.sound is not None:
-                await self._first_of(call.control.wait(), call.sound.disconnected())
-                async with asyncio.timeout(1.0):
-                    await call.control.wait()
-            else:
-                async with asyncio.timeout(self._control_timeout):
-                    await call.control.wait()
+            async with asyncio.timeout(patience):
+                await call.control.wait()
         except TimeoutError:
             raise CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail="the PBX cannot be reached", gone=True) from None
 
-    @staticmethod
-    async def _first_of(one: Awaitable[object], other: Awaitable[object]) -> None:
-        tasks = [asyncio.ensure_future(one), asyncio.ensure_future(other)]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    # The seat
 
     async def _seat_events(self, seat: Seat) -> None:
-        call = self._call
         async for event in seat.events():
             match event:
                 case DigitsToSend(digits):
-                    await command(call, lambda digits=digits: call.leg.send_digits(digits))  # type: ignore[misc]  # bound per event
+                    if self._digits.full():
+                        log.warning("the room asks for more digits than a phone can take; some are dropped")
+                    else:
+                        self._digits.put_nowait(digits)
                 case SeatLost():
                     log.warning("the room is lost for the moment")
                     self._start(self._comfort())
                 case SeatBack():
                     log.warning("the room is back")
-                    if call.sound is not None:
-                        await call.sound.stop()
+                    await self._end_comfort()
                 case SeatGone(reason):
                     raise CallOver(_SEAT_GONE.get(reason, EndReason.ROOM_CLOSED), EndedBy.ROOM, detail=reason)
 
+    async def _send_digits(self) -> None:
+        """Beside the other events, since a long row takes its time. Not said twice: a digit sent twice is another number."""
+        while True:
+            digits = await self._digits.get()
+            try:
+                if self._call.answered:
+                    await self._call.leg.send_digits(digits)
+            except Unavailable as error:
+                log.warning("digits from the room did not reach the phone", error=str(error))
+
     async def _comfort(self) -> None:
-        if self._call.sound is not None and self._call.answered:
+        """Only while talking: who still waits hears ringback, which says enough."""
+        if self._call.sound is not None and self._call.seat_is_open:
             await self._call.sound.play(Clip(ClipName.COMFORT, loop=True))
+
+    async def _end_comfort(self) -> None:
+        if self._call.sound is not None and self._call.seat_is_open:
+            await self._call.sound.stop()
 
     async def _duration(self) -> None:
         over_at = self._call.note.over_at
         if over_at is not None:
-            await asyncio.sleep(max(0.0, over_at - self._clock.now()))
+            await asyncio.sleep(max(0.0, over_at - self._world.clock.now()))
             raise CallOver(EndReason.MAX_DURATION, detail="the longest call allowed is over")
+
+    # Orders
 
     async def _orders(self) -> None:
         while True:
             match await self._call.orders.get():
                 case HangUp(reason):
                     raise CallOver(reason, detail="somebody asked for it", status=503 if reason is EndReason.SHUTDOWN else 486)
+                case Transfer() as order if not self._call.seat_is_open:
+                    _answer(order, TransferResult(ok=False, reason="the call is not talking yet"))
+                case Transfer() as order if self._transferring is not None:
+                    _answer(order, TransferResult(ok=False, reason="another transfer of this call is under way"))
                 case Transfer() as order:
-                    await self._transfer(order)
+                    self._transferring = self._start(self._transfer(order))
 
     async def _transfer(self, order: Transfer) -> None:
         """The seat is kept until the result is known; refused, the caller comes back to it."""
-        call = self._call
+        result = TransferResult(ok=False, reason=CALL_ENDED)
         try:
-            result = await call.leg.transfer(order.to, order.headers)
+            result = await self._call.leg.transfer(order.to, order.headers)
+        except (LegGone, Superseded):
+            raise
         except RoomlineError as error:
             result = TransferResult(ok=False, reason=str(error))
-        if not order.result.done():
-            order.result.set_result(result)
+        finally:
+            _answer(order, result)
         if result.ok:
             raise CallOver(EndReason.TRANSFERRED, detail=f"handed on to {order.to}")
         log.warning("the transfer was refused", to=order.to, sip_status=result.sip_status, why=result.reason)
-        await self._connect_again()
+        self._transferring = None
+        if self._call.sound is not None and not (await self._call.sound.snapshot()).connected:
+            self._media_lost()
+
+
+def _answer(order: Transfer, result: TransferResult) -> None:
+    if not order.result.done():
+        order.result.set_result(result)

@@ -4,6 +4,8 @@ The note holds everything needed to go on without asking a rule again. It never 
 How a PBX stores the text (its size limits, its quoting) is the adapter's business.
 """
 
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
 
@@ -11,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.model.ticket import RoomTicket
 
-METADATA_LIMIT = 4096
-"""Longer metadata (LiveKit allows 512 KiB) is not kept on the call; whoever goes on reads it from the rule by its id."""
+TEXT_LIMIT = 12_000
+"""Characters of a note. A PBX keeps it in pieces (Asterisk: 900 to a line), and each piece takes a command."""
 
 
 class CallState(StrEnum):
@@ -29,9 +31,13 @@ class BrokenNote(ValueError):  # noqa: N818  (says what it is)
 
 
 class CallNote(BaseModel):
-    """The few facts on a call that the PBX keeps for us. Times are seconds since the epoch: they outlive processes."""
+    """The few facts on a call that the PBX keeps for us. Times are seconds since the epoch: they outlive processes.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `company_until` and `over_at` are the absolute deadlines of the wait for company and of the whole call. The call's sound is not named:
+    every node tells by call id what it carries. `metadata_in_rule`: the ticket's metadata was too long to keep, the rule still has it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     version: int = Field(default=1, ge=1, le=1)
     call_id: str = Field(min_length=1)
@@ -40,28 +46,50 @@ class CallNote(BaseModel):
     answered_at: float | None = None
     trunk_id: str = ""
     rule_id: str = ""
-    node: str = ""
     ticket: RoomTicket | None = None
     metadata_in_rule: bool = False
-    pin_tries: int = 0
-    ringing_timeout_status: int = 486
+    pin_tries: int = Field(default=0, ge=0)
+    ringing_timeout_status: int = Field(default=486, ge=400, le=699)
     company_until: float | None = None
     over_at: float | None = None
-    company_timeout: float = 180.0
-    max_duration: float = 86400.0
 
     def to_text(self) -> str:
-        """ASCII, one line, a few hundred bytes up to a few KB."""
-        note = self
-        if note.ticket is not None and len(note.ticket.metadata) > METADATA_LIMIT:
-            note = note.model_copy(update={"ticket": replace(note.ticket, metadata=""), "metadata_in_rule": True})
-        return note.model_dump_json(exclude_defaults=True, ensure_ascii=True)
+        """ASCII, one line, a few hundred characters, at most TEXT_LIMIT.
+
+        What does not fit is left out in this order: metadata (read from the rule again), the room's configuration (it counts only for
+        a room made by this very join), attributes, longest first (a participant who has to be seated anew lacks them).
+        """
+        text = self._dump()
+        for lighter in self._lighter():
+            if len(text) <= TEXT_LIMIT:
+                break
+            text = lighter._dump()
+        return text
+
+    def _lighter(self) -> "Iterator[CallNote]":
+        ticket = self.ticket
+        if ticket is None:
+            return
+        in_rule = self.metadata_in_rule or bool(ticket.metadata)
+        ticket = replace(ticket, metadata="")
+        yield self.model_copy(update={"ticket": ticket, "metadata_in_rule": in_rule})
+        ticket = replace(ticket, room_config={})
+        yield self.model_copy(update={"ticket": ticket, "metadata_in_rule": in_rule})
+        attributes = dict(ticket.attributes)
+        while attributes:
+            del attributes[max(attributes, key=lambda name: len(name) + len(attributes[name]))]
+            yield self.model_copy(update={"ticket": replace(ticket, attributes=dict(attributes)), "metadata_in_rule": in_rule})
+
+    def _dump(self) -> str:
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str) -> "CallNote":
         """Raises BrokenNote on anything that `to_text` of a known version did not write."""
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate(json.loads(text))
         except ValidationError as error:
-            places = ", ".join(".".join(str(part) for part in detail["loc"]) or "text" for detail in error.errors())
-            raise BrokenNote(f"the note on the call cannot be read ({places})") from None
+            places = sorted({str(detail["loc"][0]) if detail["loc"] else "text" for detail in error.errors()})
+            raise BrokenNote(f"the note on the call cannot be read ({', '.join(places)[:80]!a})") from None
+        except (ValueError, RecursionError):
+            raise BrokenNote("the note on the call is no JSON") from None

@@ -1,5 +1,6 @@
 """What is kept of a call after its end: one record, whoever ended it. Holds reasons, never digits."""
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,3 +39,11 @@ class CallRecord(BaseModel):
     @property
     def answered(self) -> bool:
         return self.answered_at is not None
+
+    def to_json(self) -> str:
+        """ASCII on one line, whatever a caller put into names and numbers (half a surrogate pair is no UTF-8)."""
+        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "CallRecord":
+        return cls.model_validate(json.loads(text))

@@ -55,23 +55,21 @@ class SqliteStore:
             self._worker.shutdown(wait=False)
 
     async def keep_record(self, record: CallRecord) -> bool:
-        row = (record.call_id, record.ended_at, record.model_dump_json())
+        row = (record.call_id, record.ended_at, record.to_json())
         statement = "INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
         return await self._run(lambda: self._execute(statement, row).rowcount == 1)
 
     async def records(self, limit: int = 100) -> Sequence[CallRecord]:
         statement = "SELECT record FROM calls ORDER BY ended_at DESC, rowid DESC LIMIT ?"
         rows = await self._run(lambda: self._execute(statement, (limit,)).fetchall())
-        return [CallRecord.model_validate_json(text) for (text,) in rows]
+        return [CallRecord.from_json(text) for (text,) in rows]
 
     async def levels(self) -> Mapping[str, Level]:
         rows = await self._run(lambda: self._execute("SELECT key, level, at FROM pin_tries").fetchall())
         return {key: Level(level, at) for key, level, at in rows}
 
     async def keep_level(self, key: str, level: Level) -> None:
-        statement = (
-            "INSERT INTO pin_tries VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET level = excluded.level, at = excluded.at"
-        )
+        statement = "INSERT INTO pin_tries VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET level = excluded.level, at = excluded.at"
         await self._run(lambda: self._execute(statement, (key, level.level, level.at)))
 
     async def forget_levels(self, before: float) -> None:
@@ -81,9 +79,7 @@ class SqliteStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, work)
         except sqlite3.Error as error:
-            raise Unavailable(
-                f"the store {self._path} failed: {error}; is the disk full, or the file not ours to write?"
-            ) from error
+            raise Unavailable(f"the store {self._path} failed: {error}; is the disk full, or the file not ours to write?") from error
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,9 +90,13 @@ class SqliteStore:
             raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
         # The worker thread is the only one that uses it, but close() may come from the interpreter's end.
         connection = sqlite3.connect(self._path, isolation_level=None, timeout=5.0, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(_SCHEMA)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_SCHEMA)
+        except BaseException:
+            connection.close()
+            raise
         self._connection = connection
 
     def _close(self) -> None:

@@ -1,0 +1,129 @@
+"""The end of a call: leave the room, free the PBX, write the one record. Every step is taken, whatever became of the others."""
+
+import asyncio
+from collections.abc import Awaitable
+
+import structlog
+
+from bridge.call import attributes
+from bridge.call.live import Call
+from bridge.call.over import CallOver
+from bridge.call.waiting import first_of
+from bridge.call.world import StoryOptions, Surroundings
+from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.media.port import Clip
+from bridge.model.ending import EndReason
+from bridge.model.record import CallRecord
+
+log = structlog.get_logger(__name__)
+
+FREEING_TIMEOUT = 15.0
+"""Seconds for which the PBX is told again that a call is over; by then its own lease has seen to it."""
+
+FREEING_PAUSE = 0.5
+"""Seconds between two tries."""
+
+
+class Closing:
+    """Ends calls, and lets go of them."""
+
+    def __init__(self, world: Surroundings, options: StoryOptions) -> None:
+        self._world = world
+        self._options = options
+
+    async def end(self, call: Call, over: CallOver) -> None:
+        """Take everything back that the call held, and keep its record."""
+        await self._quietly(self._leave_seat(call, over.reason))
+        status = over.seen_status
+        if not over.gone:
+            if not call.answered and not over.fall_back:
+                status = over.status
+            await self._quietly(self._announce(call, over), self._options.announcement_timeout)
+            await self._quietly(self._free_leg(call, over), FREEING_TIMEOUT)
+        answered = call.answered
+        await self.let_go(call)
+        record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
+        await self._quietly(self._keep(record))
+        self._tell(record)
+
+    async def let_go(self, call: Call) -> None:
+        """Give back what is ours and leave the call to the PBX and to the next controller."""
+        if call.sound is not None:
+            await self._quietly(call.sound.close())
+            call.sound = call.seat = None
+
+    async def finish(self, cleaning: Awaitable[None]) -> None:
+        """Cleaning is not cut short by cancellation: every step of it has its limit."""
+        task = asyncio.ensure_future(cleaning)
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _leave_seat(self, call: Call, reason: EndReason) -> None:
+        if call.seat is not None:
+            try:
+                if reason not in attributes.STATUS_STAYS:
+                    await call.seat.set_attributes({attributes.CALL_STATUS: attributes.HANGUP})
+            finally:
+                await call.seat.leave(reason)
+
+    async def _announce(self, call: Call, over: CallOver) -> None:
+        if over.clip is not None and call.answered and call.sound is not None and not over.fall_back:
+            await first_of(call.sound.play(Clip(over.clip)), call.leg.ended())
+
+    async def _free_leg(self, call: Call, over: CallOver) -> None:
+        while True:
+            try:
+                if over.fall_back:
+                    await call.leg.fall_back()
+                elif call.answered:
+                    await call.leg.hang_up(over.reason)
+                else:
+                    await call.leg.reject(over.status)
+            except Unavailable:
+                await asyncio.sleep(FREEING_PAUSE)
+            else:
+                return
+
+    async def _keep(self, record: CallRecord) -> None:
+        try:
+            await self._world.journal.keep_record(record)
+        except Unavailable as error:
+            log.error("the record could not be kept; here it is", error=str(error), record=record.model_dump(mode="json"))
+
+    def _tell(self, record: CallRecord) -> None:
+        """The one line on this call."""
+        log.info(
+            "call ended",
+            reason=record.end_reason.value,
+            by=record.ended_by.value,
+            why=record.detail,
+            sip_status=record.sip_status,
+            seconds=round(record.ended_at - record.started_at, 2),
+            number=record.number,
+            called=record.called,
+            source=record.source_address,
+            trunk=record.trunk_id,
+            rule=record.rule_id,
+            room=record.room,
+            participant=record.identity,
+            pin_tries=record.pin_tries,
+            trace=record.trace,
+        )
+
+    async def _quietly(self, step: Awaitable[object], limit: float = 0.0) -> None:
+        """One step of the cleaning: what fails here is logged, and the next step is taken all the same."""
+        try:
+            async with asyncio.timeout(limit or self._options.cleaning_timeout):
+                await step
+        except LegGone:
+            pass
+        except (Unavailable, Superseded, TimeoutError) as error:
+            log.warning("the end of the call was not clean", error=str(error) or type(error).__name__)
+        except Exception:
+            log.exception("the end of the call met a fault of ours")
