@@ -1,0 +1,5 @@
+"""`python -m bridge` is `roomline`."""
+
+from bridge.cli import main
+
+main()

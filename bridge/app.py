@@ -1,0 +1,185 @@
+"""Puts the parts together and runs them: the only module, beside the command line, that knows them all."""
+
+import asyncio
+import contextlib
+import gc
+import secrets
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from bridge.api.health import Health, serve_health
+from bridge.call.clock import SystemClock
+from bridge.call.registry import Registry, random_letters
+from bridge.call.session import Story
+from bridge.call.throttle import Throttle
+from bridge.call.world import Surroundings
+from bridge.dispatch.index import Index
+from bridge.errors import ConfigurationError, Superseded
+from bridge.media.clips import Clips
+from bridge.media.frames import RATES
+from bridge.media.node import InProcessNode
+from bridge.media.port import ClipName
+from bridge.media.prompts import Prompts
+from bridge.media.tones import Tones
+from bridge.pbx.asterisk.pbx import AsteriskPbx
+from bridge.rooms.local import LocalRooms, LocalRoomsOptions
+from bridge.settings import Loaded, Settings
+from bridge.store.sqlite import SqliteStore
+
+log = structlog.get_logger(__name__)
+
+
+class Application:
+    """`async with Application(loaded) as app`: everything is open and works while `app.run()` runs."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._path = loaded.file.path
+        self.settings = loaded.settings
+        self._index = _index(loaded.settings)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._stack.aclose()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings, clock = self.settings, SystemClock()
+        store = await stack.enter_async_context(SqliteStore(settings.store_path))
+        clips = await asyncio.to_thread(_clips, settings)
+        self.rooms = LocalRooms(_rooms(settings, clips))
+        stack.push_async_callback(self.rooms.close)
+        self.node = await stack.enter_async_context(InProcessNode(settings.media.options(), self.rooms, clips))
+        throttle = Throttle(settings.pin.throttle.options(), store, clock)
+        await throttle.load()
+        self.registry = Registry(settings.registry(), [self.node], clock)
+        world = Surroundings(
+            dispatcher=lambda: self._index,
+            choose_node=self.registry.choose_node,
+            find_sound=self.registry.find_sound,
+            room_for_more=self.registry.room_for_more,
+            rule_metadata=self._rule_metadata,
+            room_suffix=random_letters,
+            throttle=throttle,
+            journal=store,
+            clock=clock,
+        )
+        self._story = Story(world, settings.calls.story(settings.pin.options()))
+        self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
+        self._health = Health(self.pbxes, self.node, self.registry)
+        if settings.http.listen is not None:
+            await stack.enter_async_context(serve_health(self._health, *settings.http.listen, self.node.figures))
+
+    async def run(self) -> None:
+        """Take calls until cancelled or stopped; then the calls are left to the next server, or ended (`calls.drain`)."""
+        log.info(
+            "roomline serves",
+            pbx=[pbx.name for pbx in self.pbxes],
+            audio=f"{self.settings.media.listen[0]}:{self.node.port}",
+            trunks=len(self.settings.trunks),
+            rules=len(self.settings.dispatch_rules),
+            numbers=len(self.settings.phone_numbers),
+            rooms=self.settings.rooms.kind,
+        )
+        async with asyncio.TaskGroup() as group:
+            for pbx in self.pbxes:
+                group.create_task(self._serve(pbx), name=f"pbx {pbx.name}")
+
+    async def _serve(self, pbx: AsteriskPbx) -> None:
+        """One PBX: its connection and its calls. When a newer controller takes it over, we let go of it and serve the others."""
+        with contextlib.suppress(Superseded):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(pbx.run())
+                    group.create_task(self.registry.run(pbx, self._story))
+            except* Superseded as errors:
+                log.error("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
+                raise errors.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """What SIGTERM does: no new calls; those that are up stay up for the server that starts next, unless `calls.drain` says how
+        long they may go on here before they end."""
+        if self.settings.calls.drain > 0:
+            log.info("draining", calls=self.registry.live, seconds=self.settings.calls.drain)
+            await self.registry.drain(self.settings.calls.drain)
+        else:
+            await self.registry.stop(hand_over=True)
+
+    def reload(self) -> None:
+        """What SIGHUP does: trunks, rules and numbers are read anew. A file that is wrong changes nothing."""
+        try:
+            loaded = Settings.load(self._path).sound()
+        except ConfigurationError as error:
+            log.error("the configuration is wrong: what was read last stays", error=str(error))
+            return
+        self.settings = self.settings.model_copy(
+            update={
+                "trunks": loaded.settings.trunks,
+                "dispatch_rules": loaded.settings.dispatch_rules,
+                "phone_numbers": loaded.settings.phone_numbers,
+                "unknown_trunks": loaded.settings.unknown_trunks,
+            }
+        )
+        self._index = _index(self.settings)
+        log.info("trunks, rules and numbers read anew", trunks=len(self.settings.trunks), rules=len(self.settings.dispatch_rules))
+
+    def _rule_metadata(self, rule_id: str) -> str:
+        return next((rule.metadata for rule in self.settings.dispatch_rules if rule.sip_dispatch_rule_id == rule_id), "")
+
+
+async def serve(loaded: Loaded) -> None:
+    """Run until SIGTERM or SIGINT; a second one ends at once. SIGHUP reads trunks, rules and numbers anew."""
+    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+    async with Application(loaded) as app:
+        running = asyncio.create_task(app.run())
+
+        def stop() -> None:
+            if stopping.is_set():
+                running.cancel()
+            stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(signal.SIGHUP, app.reload)
+        stopped = asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                leaving = asyncio.create_task(app.stop())
+                await asyncio.wait({running, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                leaving.cancel()
+        finally:
+            stopped.cancel()
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+    log.info("roomline has stopped")
+
+
+def _index(settings: Settings) -> Index:
+    index = Index(settings.directory(), secrets.token_bytes(32))
+    # What was built stays: the collector need not walk it in the middle of a call.
+    gc.collect()
+    gc.freeze()
+    return index
+
+
+def _clips(settings: Settings) -> Clips:
+    folder: Path | None = settings.media.prompts
+    return Clips(Prompts(folder, settings.media.language), Tones(settings.media.ringback))
+
+
+def _rooms(settings: Settings, clips: Clips) -> LocalRoomsOptions:
+    return LocalRoomsOptions(
+        participants=tuple(participant.built_in() for participant in settings.rooms.participants),
+        announcement={rate: clips.frames(ClipName.WELCOME, rate) for rate in RATES},
+    )

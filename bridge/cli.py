@@ -1,0 +1,195 @@
+"""The command line: `roomline serve | check | explain | calls | version`."""
+
+import asyncio
+import json
+import os
+import sys
+from datetime import datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from bridge.app import serve as serve_until_stopped
+from bridge.call.registry import random_letters
+from bridge.configuration import is_readable_by_others, literal_secrets
+from bridge.dispatch.explain import explain as explain_call
+from bridge.errors import ConfigurationError, RoomlineError
+from bridge.logs import setup_logs
+from bridge.media.prompts import Prompts
+from bridge.model.caller import Caller
+from bridge.model.record import CallRecord
+from bridge.pbx.asterisk.setup_check import Finding, check_asterisk
+from bridge.settings import Loaded, Settings
+from bridge.store.sqlite import SqliteStore
+
+USUAL_PLACES = (Path("roomline.yaml"), Path("/etc/roomline/roomline.yaml"))
+
+cli = typer.Typer(
+    name="roomline",
+    help="Takes phone calls from the PBX you have into rooms.\n\nStart with `roomline check`, then `roomline serve`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", envvar="ROOMLINE_CONFIG", help="the configuration; else ./roomline.yaml, else /etc/roomline/roomline.yaml"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="for machines")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    _version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="show the version")] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def version() -> None:
+    """Show the version."""
+    typer.echo(f"roomline {package_version('roomline')}")
+
+
+@cli.command(epilog="Example: roomline serve -c /etc/roomline/roomline.yaml")
+def serve(config: ConfigOption = None) -> None:
+    """Take calls until SIGTERM or Ctrl-C.
+
+    Calls that are up then stay up in the PBX, and the server that starts next goes on with them (`calls.drain` ends them instead). SIGHUP
+    reads trunks, rules and numbers anew.
+    """
+    loaded = _load(config).sound()
+    setup_logs(loaded.settings.log.level, loaded.settings.log.format)
+    uvloop.run(serve_until_stopped(loaded))
+
+
+@cli.command(epilog="Example: roomline check -c roomline.yaml")
+def check(
+    config: ConfigOption = None,
+    offline: Annotated[bool, typer.Option("--offline", help="do not ask the PBX")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the configuration, ask the PBX, and say what is wrong and what to do. Exit status 0: calls can come."""
+    setup_logs("error", "text")
+    loaded = _load(config)
+    findings = [Finding(False, sentence) for sentence in loaded.errors]
+    findings += [Finding(None, sentence) for sentence in loaded.warnings]
+    findings += _check_files(loaded)
+    if not loaded.errors:
+        counts = loaded.settings
+        text = f"{loaded.file.path}: {len(counts.trunks)} trunks, {len(counts.dispatch_rules)} rules, {len(counts.phone_numbers)} numbers"
+        findings.insert(0, Finding(True, text))
+    if not offline:
+        for pbx in loaded.settings.pbx:
+            found = asyncio.run(check_asterisk(pbx.options()))
+            findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]
+    ok = all(finding.ok is not False for finding in findings)
+    if as_json:
+        rows = [{"ok": finding.ok, "text": finding.text, "todo": finding.todo} for finding in findings]
+        typer.echo(json.dumps({"ok": ok, "findings": rows}, ensure_ascii=False))
+    else:
+        marks = {True: "✔", False: "✘", None: "!"}
+        for finding in findings:
+            typer.echo(f"{marks[finding.ok]} {finding.text}" + (f"\n    → {finding.todo}" if finding.todo else ""))
+        typer.echo("\nCalls can come." if ok else "\nNot ready: see ✘ above.")
+    raise typer.Exit(0 if ok else 1)
+
+
+@cli.command(epilog="Example: roomline explain --from +15550123 --to +15550100 --source-ip 203.0.113.7 --pin -")
+def explain(
+    caller: Annotated[str, typer.Option("--from", help="the calling number")],
+    called: Annotated[str, typer.Option("--to", help="the called number")],
+    source: Annotated[str, typer.Option("--source-ip", help="where the call comes from")] = "",
+    host: Annotated[str, typer.Option("--host", help="the host in the From header")] = "",
+    trunk: Annotated[str, typer.Option("--trunk", help="the trunk as which the PBX authenticated the caller")] = "",
+    pin: Annotated[str | None, typer.Option("--pin", help="what the caller enters; - reads it from standard input")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why does a call go where it goes? Every trunk and rule in order of priority, with the field that does not fit."""
+    loaded = _load(config)
+    entered = _read_pin() if pin == "-" else pin
+    told = Caller(number=caller, called=called, source_address=source, host=host, trunk_id=trunk)
+    explanation = explain_call(
+        loaded.settings.directory(), told, room_suffix=random_letters, pin=entered or None, no_pin=entered is not None and not entered
+    )
+    typer.echo(json.dumps(explanation.to_json(), ensure_ascii=False) if as_json else explanation.to_text())
+
+
+@cli.command(epilog="Example: roomline calls --limit 5")
+def calls(
+    config: ConfigOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="how many")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """The calls that ended last, and why."""
+    loaded = _load(config)
+    for record in reversed(asyncio.run(_records(loaded, limit))):
+        typer.echo(record.model_dump_json() if as_json else _record_line(record))
+
+
+async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:
+    async with SqliteStore(loaded.settings.store_path) as store:
+        return list(await store.records(limit))
+
+
+def _record_line(record: CallRecord) -> str:
+    began = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    where = f"room {record.room}" if record.room else f"SIP {record.sip_status}" if record.sip_status else "no room"
+    why = f" ({record.detail})" if record.detail else ""
+    seconds = record.ended_at - record.started_at
+    end = f"{record.end_reason.value} by {record.ended_by.value}"
+    return f"{began}  {record.number or '?'} → {record.called}  {where}  {seconds:.0f} s  {end}{why}"
+
+
+def _load(config: Path | None) -> Loaded:
+    path = config or next((place for place in USUAL_PLACES if place.exists()), None)
+    if path is None:
+        places = " nor ".join(str(place) for place in USUAL_PLACES)
+        raise ConfigurationError(f"there is no configuration: neither {places}; name one with --config")
+    return Settings.load(path)
+
+
+def _check_files(loaded: Loaded) -> list[Finding]:
+    findings: list[Finding] = []
+    secrets = list(literal_secrets(loaded.file.data))
+    if secrets and is_readable_by_others(loaded.file.path):
+        todo = f"chmod 600 {loaded.file.path}"
+        findings.append(Finding(None, f"{loaded.file.path} holds secrets and is readable by others", todo))
+    media = loaded.settings.media
+    try:
+        Prompts(media.prompts, media.language)
+    except ConfigurationError as error:
+        findings.append(Finding(False, str(error)))
+    folder = loaded.settings.store_path.resolve().parent
+    if not os.access(folder, os.W_OK):
+        findings.append(Finding(False, f"the store's folder {folder} cannot be written", "make it, and give it to the server's user"))
+    return findings
+
+
+def _read_pin() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("PIN", hide_input=True, default="", show_default=False))
+    return sys.stdin.readline().strip()
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The `roomline` command. A mistake of the operator's is a sentence and exit status 2, never a traceback."""
+    try:
+        return cli(args=arguments)
+    except RoomlineError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)

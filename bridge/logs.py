@@ -1,0 +1,52 @@
+"""Structured logs on standard error: text for people at a terminal, JSON otherwise. The call's id is on every line of its story.
+
+Nothing secret is ever given to a log. The redaction here is the last line of defence, not the first.
+"""
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+_SECRET = frozenset({"pin", "pins", "digit", "digits", "keys", "secret", "password", "auth_password", "token", "credentials"})
+_REDACTED = "[redacted]"
+
+
+def setup_logs(level: str = "info", form: str = "auto") -> None:
+    """`form`: text, json, or auto (text on a terminal)."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    renderer: Processor = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer(ensure_ascii=False)
+    exceptions: Processor = structlog.dev.set_exc_info if text else structlog.processors.dict_tracebacks
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            exceptions,
+            redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries that use the standard library's logging (asyncio, aiohttp, panoramisk): warnings only, in their own plain form.
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+def redact(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Values under a secret's name, at any depth, are not shown."""
+    return {key: _REDACTED if _is_secret(key) else _clean(value) for key, value in event.items()}
+
+
+def _is_secret(key: object) -> bool:
+    return isinstance(key, str) and key.lower() in _SECRET
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _REDACTED if _is_secret(key) else _clean(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,101 @@
+"""What an operator still has to do to an Asterisk before it can send calls here: asked of the Asterisk itself, over its AMI."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bridge.errors import Unavailable
+from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.wire import Down, Up, Wire
+
+_CONTEXTS = ("roomline", "roomline-park", "roomline-ring", "roomline-media", "roomline-lost", "roomline-watch", "roomline-fallback")
+_MODULES = {
+    "app_audiosocket.so": "carries the sound of calls",
+    "res_audiosocket.so": "carries the sound of calls",
+    "chan_audiosocket.so": "carries the sound of wideband calls",
+    "app_userevent.so": "tells Roomline of calls",
+    "res_musiconhold.so": "plays while a call has lost its sound",
+    "func_uri.so": "keeps callers from forging events",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `ok` None: could not be seen. `todo` is what the operator does about it."""
+
+    ok: bool | None
+    text: str
+    todo: str = ""
+
+
+async def check_asterisk(options: AsteriskOptions) -> Sequence[Finding]:
+    """Log in, look, leave. Commands nothing."""
+    wire = Wire(options.wire())
+    running = asyncio.create_task(wire.run())
+    try:
+        async for item in wire.items():
+            match item:
+                case Down(reason):
+                    todo = "start Asterisk, enable the manager and add the user from dialplan/asterisk/manager.conf"
+                    return [Finding(False, reason, todo)]
+                case Up(version):
+                    return [Finding(True, f"the AMI answers (manager {version})"), *await _look(wire, options)]
+        return []
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _look(wire: Wire, options: AsteriskOptions) -> list[Finding]:
+    try:
+        return [
+            await _may_command(wire, options),
+            *[await _context(wire, context) for context in _CONTEXTS],
+            *await _modules(wire),
+            await _controller(wire),
+        ]
+    except Unavailable as error:
+        return [Finding(False, str(error), "look into Asterisk's log")]
+
+
+async def _get(wire: Wire, expression: str) -> str | None:
+    answer = await wire.action("Getvar", {"Variable": expression})
+    return answer.value if answer.ok else None
+
+
+async def _may_command(wire: Wire, options: AsteriskOptions) -> Finding:
+    answer = await wire.action("Getvar", {"Variable": HEARTBEAT})
+    if "permission" in answer.message.lower():
+        return Finding(False, f"the user {options.user} may not command calls", "give it `write = call` and `read = call,dtmf,user`")
+    return Finding(True, f"the user {options.user} may command calls")
+
+
+async def _context(wire: Wire, context: str) -> Finding:
+    extension = "000" if context == "roomline" else "s"
+    found = await _get(wire, f"DIALPLAN_EXISTS({context},{extension},1)")
+    if found == "1":
+        return Finding(True, f"the dialplan has [{context}]")
+    return Finding(False, f"the dialplan has no [{context}]", "#include roomline.conf in extensions.conf, then `dialplan reload`")
+
+
+async def _modules(wire: Wire) -> list[Finding]:
+    if await _get(wire, "IFMODULE(app_userevent.so)") not in ("0", "1"):
+        todo = f"make sure that these are: {', '.join(_MODULES)}"
+        return [Finding(None, "Asterisk does not tell which modules are loaded (func_module.so is not)", todo)]
+    return [await _module(wire, module, why) for module, why in _MODULES.items()]
+
+
+async def _module(wire: Wire, module: str, why: str) -> Finding:
+    if await _get(wire, f"IFMODULE({module})") == "1":
+        return Finding(True, f"{module} is loaded")
+    return Finding(False, f"{module} is not loaded: it {why}", f"load it in modules.conf (`module load {module}`)")
+
+
+async def _controller(wire: Wire) -> Finding:
+    """Two looks, since a heartbeat that stands still is nobody's."""
+    before = await _get(wire, HEARTBEAT)
+    await asyncio.sleep(1.5)
+    after = await _get(wire, HEARTBEAT)
+    if before and before != after:
+        return Finding(True, "a Roomline server commands this Asterisk now; one more would take it over")
+    return Finding(True, "no Roomline server commands this Asterisk now")

@@ -1,0 +1,374 @@
+"""What the operator configures: one file, roomline.yaml, every key also by environment. Checked whole before anything starts.
+
+Each part of Roomline defines its own options; here they get names, defaults and errors that a person can act on.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.call.pin import PinOptions
+from bridge.call.registry import RegistryOptions
+from bridge.call.throttle import Bucket, ThrottleOptions
+from bridge.call.world import StoryOptions
+from bridge.configuration import ConfigurationFile, dotted, read_configuration, undotted
+from bridge.dispatch.conflicts import Severity, problems
+from bridge.dispatch.directory import Directory, UnknownTrunks
+from bridge.errors import ConfigurationError
+from bridge.media.node import NodeOptions
+from bridge.model.phone_number import PhoneNumber
+from bridge.model.rule import DispatchRule
+from bridge.model.trunk import InboundTrunk
+from bridge.model.validation import InvalidObject, check_inbound_trunk
+from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.rooms.builtin import BuiltIn, BuiltInKind
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def _read_secret(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if set(value) == {"env"}:
+            found = os.environ.get(str(value["env"]))
+            if not found:
+                raise ValueError(f"the environment variable {value['env']} is not set")
+            return found
+        if set(value) == {"file"}:
+            try:
+                return Path(str(value["file"])).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"the file {value['file']} cannot be read: {error.strerror}") from None
+        raise ValueError("a secret is a text, {env: NAME} or {file: PATH}")
+    return str(value) if isinstance(value, int) else value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
+"""A text, `{env: NAME}` or `{file: PATH}`."""
+
+
+class Part(BaseModel):
+    """One section of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Ami(Part):
+    """How to reach Asterisk's manager interface."""
+
+    host: str = Field(default="127.0.0.1", description="where the manager listens (manager.conf, bindaddr)")
+    port: int = Field(default=5038, ge=1, le=65535, description="its port")
+    user: str = Field(default="roomline", description="the user in manager.conf")
+    secret: Secret = Field(description="that user's secret")
+
+
+class Asterisk(Part):
+    """One Asterisk."""
+
+    kind: Literal["asterisk"] = Field(default="asterisk", description="what it is")
+    name: str = Field(min_length=1, description="your name for it, in logs and records")
+    ami: Ami = Field(description="its manager interface")
+    trusted_endpoints: dict[str, str] = Field(
+        default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
+    )
+    media_lease: int = Field(default=10, ge=3, le=3600, description="seconds that a frozen server may hold a call's sound")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_asterisk(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("kind", "asterisk") == "freeswitch":
+            raise ValueError("FreeSWITCH is not supported yet; kind: asterisk is")
+        return data
+
+    def options(self) -> AsteriskOptions:
+        return AsteriskOptions(
+            name=self.name,
+            host=self.ami.host,
+            port=self.ami.port,
+            user=self.ami.user,
+            secret=self.ami.secret.get_secret_value(),
+            trusted_endpoints=self.trusted_endpoints,
+            media_lease=self.media_lease,
+        )
+
+
+class BuiltInParticipant(Part):
+    """Somebody who lives in the embedded rooms."""
+
+    rooms: str = Field(min_length=1, description="which rooms: a name or a glob such as demo-*")
+    kind: Literal["echo", "announcer"] = Field(description="echo repeats what it hears, announcer says welcome.wav")
+    delay: float = Field(default=0.0, ge=0, le=60, description="seconds: how late the echo is, or when the announcer publishes")
+    loop: bool = Field(default=False, description="the announcer begins anew at its end")
+
+    def built_in(self) -> BuiltIn:
+        return BuiltIn(rooms=self.rooms, kind=BuiltInKind(self.kind), delay=self.delay, loop=self.loop)
+
+
+class Rooms(Part):
+    """Where callers go."""
+
+    kind: Literal["local"] = Field(default="local", description="local: rooms in this process")
+    participants: tuple[BuiltInParticipant, ...] = Field(default=(), description="built-in participants")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_local(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("kind", "local") == "livekit":
+            raise ValueError("LiveKit rooms are not supported yet; kind: local is")
+        return data
+
+
+def _read_address(value: Any) -> Any:
+    if isinstance(value, str):
+        host, colon, port = value.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise ValueError("an address is host:port, for example 127.0.0.1:9092")
+        return host.strip("[]"), int(port)
+    return value
+
+
+Address = Annotated[tuple[str, int], BeforeValidator(_read_address)]
+"""host:port; port 0 takes any free one."""
+
+
+class Media(Part):
+    """The sound of calls."""
+
+    listen: Address = Field(default=("127.0.0.1", 9092), description="where the PBX sends audio (AudioSocket)")
+    public_host: str = Field(default="", description="what the PBX connects to, where that is not the listening address")
+    max_calls: int = Field(default=200, ge=1, description="calls this node carries")
+    ringback: Literal["us", "eu", "uk"] = Field(default="us", description="whose tones: us, eu, uk")
+    prompts: Path | None = Field(default=None, description="a folder with your own recordings (enter_pin.wav, ringback.wav, …)")
+    language: str = Field(default="en", pattern=r"^[a-z]{2}(-[A-Za-z]+)?$", description="the language of our recordings")
+
+    def options(self) -> NodeOptions:
+        host, port = self.listen
+        return NodeOptions(host=host, port=port, public_host=self.public_host, max_calls=self.max_calls)
+
+
+class ThrottleBucket(Part):
+    """`burst` wrong PINs at once, then one each `refill` seconds."""
+
+    burst: int = Field(ge=1, description="wrong PINs at once")
+    refill: Seconds = Field(description="seconds until one more")
+
+    def bucket(self) -> Bucket:
+        return Bucket(self.burst, self.refill)
+
+
+class Throttle(Part):
+    """How many wrong PINs, by what they are counted for."""
+
+    source: ThrottleBucket = Field(default=ThrottleBucket(burst=10, refill=60), description="per source address")
+    called: ThrottleBucket = Field(default=ThrottleBucket(burst=20, refill=120), description="per called number")
+    rule: ThrottleBucket = Field(default=ThrottleBucket(burst=20, refill=300), description="per dispatch rule")
+
+    def options(self) -> ThrottleOptions:
+        return ThrottleOptions(self.source.bucket(), self.called.bucket(), self.rule.bucket())
+
+
+class Pin(Part):
+    """How the PIN is asked for."""
+
+    attempts: int = Field(default=1, ge=1, le=10, description="tries in one call")
+    first_digit_timeout: Seconds = Field(default=10.0, description="seconds from the prompt's end to the first key")
+    digit_timeout: Seconds = Field(default=5.0, description="seconds from key to key")
+    throttle: Throttle = Field(default=Throttle(), description="how many wrong PINs over all calls")
+
+    def options(self) -> PinOptions:
+        return PinOptions(self.attempts, self.first_digit_timeout, self.digit_timeout)
+
+
+class Calls(Part):
+    """How many calls, and what when something is missing."""
+
+    limit: int = Field(default=100, ge=1, description="calls at the same time")
+    over_limit: Literal["reject", "fallback"] = Field(default="reject", description="reject: 503; fallback: the PBX's fallback")
+    room_failure: Literal["reject", "fallback"] = Field(default="fallback", description="when a room cannot be had: 503 or the fallback")
+    drain: float = Field(default=0.0, ge=0, description="seconds that calls may go on after SIGTERM; 0 leaves them up for the next server")
+
+    def story(self, pin: PinOptions) -> StoryOptions:
+        return StoryOptions(
+            pin=pin,
+            over_capacity_falls_back=self.over_limit == "fallback",
+            room_failure_falls_back=self.room_failure == "fallback",
+        )
+
+
+class Log(Part):
+    """What the server tells."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="from which level on")
+    format: Literal["auto", "text", "json"] = Field(default="auto", description="auto: text on a terminal, else JSON")
+
+
+class Http(Part):
+    """Health and metrics."""
+
+    listen: Address | None = Field(default=None, description="/healthz, /readyz and /metrics are served here; nowhere by default")
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    pbx: tuple[Asterisk, ...] = Field(min_length=1, description="the phone systems")
+    rooms: Rooms = Field(default=Rooms(), description="where callers go")
+    media: Media = Field(default=Media(), description="the sound of calls")
+    store: str = Field(default="sqlite:///roomline.db", pattern=r"^sqlite:///.+$", description="call records and the count of wrong PINs")
+    http: Http = Field(default=Http(), description="health and metrics")
+    calls: Calls = Field(default=Calls(), description="how many, and what when something is missing")
+    pin: Pin = Field(default=Pin(), description="how the PIN is asked for")
+    log: Log = Field(default=Log(), description="what the server tells")
+    unknown_trunks: UnknownTrunks = Field(
+        default=UnknownTrunks.ALLOW, description="callers no trunk takes: allow (as LiveKit: rules for any trunk may match) or reject"
+    )
+    trunks: tuple[InboundTrunk, ...] = Field(default=(), description="LiveKit's SIPInboundTrunkInfo")
+    dispatch_rules: tuple[DispatchRule, ...] = Field(default=(), description="LiveKit's SIPDispatchRuleInfo")
+    phone_numbers: tuple[PhoneNumber, ...] = Field(default=(), description="numbers of your own, which need no trunk")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_ids(cls, data: Any) -> Any:
+        """Objects without an id get one by their place, so that it stays the same from start to start."""
+        if isinstance(data, dict):
+            for section, key, prefix in (("trunks", "sip_trunk_id", "ST_"), ("dispatch_rules", "sip_dispatch_rule_id", "SDR_")):
+                items = data.get(section)
+                if isinstance(items, list):
+                    data[section] = [
+                        {key: f"{prefix}config{place:06}", **item} if isinstance(item, dict) else item for place, item in enumerate(items)
+                    ]
+        return data
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_others: PydanticBaseSettingsSource
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # The environment is laid over the file by configuration.py, which knows lists and says where a value came from.
+        return (init_settings,)
+
+    @property
+    def store_path(self) -> Path:
+        return Path(self.store.removeprefix("sqlite:///"))
+
+    def directory(self) -> Directory:
+        return Directory(self.trunks, self.dispatch_rules, self.phone_numbers, self.unknown_trunks)
+
+    def registry(self) -> RegistryOptions:
+        return RegistryOptions(call_limit=self.calls.limit)
+
+    @classmethod
+    def load(cls, path: Path, environment: Mapping[str, str] | None = None) -> "Loaded":
+        """Read and check the whole file. Raises ConfigurationError that lists everything wrong, each with its line and what to do."""
+        file = read_configuration(path, environment)
+        try:
+            settings = cls(**file.data)
+        except ValidationError as error:
+            raise ConfigurationError("\n".join(_sentences(file, error.errors()))) from None
+        return Loaded(settings, file)
+
+
+class Loaded:
+    """Settings that are well formed, and what the objects in them mean together."""
+
+    def __init__(self, settings: Settings, file: ConfigurationFile) -> None:
+        self.settings = settings
+        self.file = file
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+        for problem in problems(settings.directory()):
+            sentence = f"{file.where(undotted(problem.place))}: {problem.place} {problem.text}"
+            (self.errors if problem.severity is Severity.ERROR else self.warnings).append(sentence)
+        self._check_trunks()
+        self._check_names()
+
+    def _check_trunks(self) -> None:
+        for index, trunk in enumerate(self.settings.trunks):
+            try:
+                soft = check_inbound_trunk(trunk)
+            except InvalidObject as error:
+                self.errors.append(f"{self.file.where(('trunks', index))}: trunks[{index}]: {error}")
+            else:
+                self.warnings += [f"{self.file.where(('trunks', index))}: trunks[{index}]: {sentence}" for sentence in soft]
+
+    def _check_names(self) -> None:
+        lists: tuple[tuple[str, list[str]], ...] = (
+            ("pbx", [pbx.name for pbx in self.settings.pbx]),
+            ("trunks", [trunk.sip_trunk_id for trunk in self.settings.trunks]),
+            ("dispatch_rules", [rule.sip_dispatch_rule_id for rule in self.settings.dispatch_rules]),
+        )
+        for section, names in lists:
+            for index, name in enumerate(names):
+                if name in names[:index]:
+                    first = names.index(name)
+                    self.errors.append(
+                        f"{self.file.where((section, index))}: {section}[{index}] is called {name}, as {section}[{first}] is"
+                    )
+        known = {trunk.sip_trunk_id for trunk in self.settings.trunks}
+        for index, pbx in enumerate(self.settings.pbx):
+            for endpoint, trunk_id in pbx.trusted_endpoints.items():
+                if trunk_id not in known:
+                    where = self.file.where(("pbx", index, "trusted_endpoints", endpoint))
+                    self.errors.append(f"{where}: pbx[{index}].trusted_endpoints.{endpoint}: there is no trunk {trunk_id!r}")
+
+    def sound(self) -> Self:
+        """Raises ConfigurationError when calls would suffer."""
+        if self.errors:
+            raise ConfigurationError("\n".join(self.errors))
+        return self
+
+
+def _sentences(file: ConfigurationFile, details: list[ErrorDetails]) -> list[str]:
+    places = [detail["loc"] for detail in details]
+    # A list all of whose items are wrong is also too short: only the items' own errors help.
+    helpful = [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(place != detail["loc"] and place[: len(detail["loc"])] == detail["loc"] for place in places)
+    ]
+    return [_sentence(file, detail) for detail in helpful]
+
+
+def _sentence(file: ConfigurationFile, detail: ErrorDetails) -> str:
+    place = tuple(part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(Settings, place[:-1])
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        message = (
+            f"there is no such key; did you mean {near[0]}?" if near else f"there is no such key; there are {', '.join(sorted(known))}"
+        )
+    elif detail["type"] == "missing":
+        message = "is missing"
+    elif detail["type"] == "string_type":
+        message = "must be a text: write it in quotes"
+    return f"{file.where(place)}: {dotted(place)}: {message}"
+
+
+def _fields_at(model: Any, place: tuple[str | int, ...]) -> list[str]:
+    """The keys that may stand at a place of the file."""
+    for key in place:
+        if isinstance(key, int):
+            continue
+        field = model.model_fields.get(key) if hasattr(model, "model_fields") else None
+        if field is None:
+            return []
+        model = _model_in(field.annotation)
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in get_args(annotation):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
