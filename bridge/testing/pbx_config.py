@@ -30,9 +30,6 @@ HOLD_MUSIC_HZ = (330.0, 415.0)
 CARRIER_ENDPOINT = "carrier-a"
 """Calls from the carrier's address come in by this endpoint, all others as `anonymous`."""
 
-ROOMLINE_RIGHTS = ("read = call,dtmf,user,system,security", "write = call,system,reporting")
-"""What Roomline's manager user may do: no Originate, no configuration, no commands."""
-
 _CODECS = "ulaw,alaw,g722,slin16,slin"
 
 
@@ -58,6 +55,12 @@ def dialplan_folder() -> Path:
     return next(folder for folder in (package / "dialplan", package.parent / "dialplan") if folder.is_dir()) / "asterisk"
 
 
+def roomline_rights() -> tuple[str, ...]:
+    """What Roomline's manager user may do: to the letter what the file says that an operator appends to manager.conf."""
+    lines = (dialplan_folder() / "manager.conf").read_text().partition("[roomline]")[2].splitlines()
+    return tuple(line for line in lines if line and not line.startswith(("secret", ";")))
+
+
 def pbx_files(settings: PbxSettings) -> Mapping[str, str]:
     """The files of its configuration folder, by name."""
     return {
@@ -68,7 +71,7 @@ def pbx_files(settings: PbxSettings) -> Mapping[str, str]:
             settings.admin.port,
             [
                 ManagerUser(settings.admin.user, settings.admin.secret),
-                ManagerUser(settings.roomline.user, settings.roomline.secret, ROOMLINE_RIGHTS),
+                ManagerUser(settings.roomline.user, settings.roomline.secret, roomline_rights()),
             ],
         ),
         "http.conf": http_conf(settings.http_port),
