@@ -66,7 +66,8 @@ def _mapped_headers(caller: Caller, mapping: Mapping[str, str]) -> dict[str, str
 
 
 def _bounded(attributes: dict[str, str]) -> dict[str, str]:
-    sizes = {name: len(name.encode()) + len(value.encode()) for name, value in attributes.items()}
+    # Half a surrogate pair is no UTF-8; what a caller sends must not raise here.
+    sizes = {name: len(name.encode(errors="replace")) + len(value.encode(errors="replace")) for name, value in attributes.items()}
     total = sum(sizes.values())
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
         if total <= TOTAL_LIMIT:

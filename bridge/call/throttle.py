@@ -66,6 +66,11 @@ class Throttle:
         await self._tries.forget_levels(self._clock.now() - self._emptied_after())
         self._levels = dict(await self._tries.levels())
 
+    @property
+    def counted(self) -> int:
+        """How many sources, numbers and rules are being counted for."""
+        return len(self._levels)
+
     def may_guess(self, guess: Guess) -> bool:
         """Is there a guess left? Charges nothing."""
         return all(self._level(key, bucket) <= bucket.burst - 1 for key, bucket in self._keys(guess))

@@ -7,9 +7,9 @@ import pytest
 from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
 from bridge.model.note import CallNote, CallState
-from bridge.testing.fakes import FakeLeg, FakeNode, FakeWorld, MemoryStore
+from bridge.testing.fakes import FakeDispatcher, FakeLeg, FakeNode, FakeWorld, MemoryStore
 from bridge.testing.time_travel import EPOCH, travel
-from tests.call.stage import CALLER, NO_RULE, NO_TRUNK, PIN, FakeDispatcher, note_of, open_rule, pin_rule, stage
+from tests.call.stage import CALLER, NO_RULE, NO_TRUNK, PIN, note_of, open_rule, pin_rule, stage
 
 
 class NeverAsked(FakeDispatcher):
