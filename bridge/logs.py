@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
+from structlog.processors import ExceptionRenderer
+from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor
 
 _SECRET = frozenset({"pin", "pins", "digit", "digits", "keys", "secret", "password", "auth_password", "token", "credentials"})
@@ -18,8 +20,12 @@ _REDACTED = "[redacted]"
 def setup_logs(level: str = "info", form: str = "auto") -> None:
     """`form`: text, json, or auto (text on a terminal)."""
     text = form == "text" or (form == "auto" and sys.stderr.isatty())
-    renderer: Processor = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer(ensure_ascii=False)
-    exceptions: Processor = structlog.dev.set_exc_info if text else structlog.processors.dict_tracebacks
+    # Tracebacks without local variables: the frames of a call's story hold the digits a caller pressed.
+    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
+    exceptions: Processor = ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+    if text:
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        exceptions = structlog.dev.set_exc_info
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -49,4 +55,6 @@ def _is_secret(key: object) -> bool:
 def _clean(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _REDACTED if _is_secret(key) else _clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(item) for item in value]
     return value
