@@ -77,15 +77,23 @@ class SqliteStore:
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+            done = asyncio.get_running_loop().run_in_executor(self._worker, work)
+        except RuntimeError as error:
+            raise Unavailable(f"the store {self._path} is closed") from error
+        try:
+            return await done
         except sqlite3.Error as error:
             raise Unavailable(f"the store {self._path} failed: {error}; is the disk full, or the file not ours to write?") from error
 
     def _open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             # Made before SQLite makes it, so that there is no moment in which others may read it.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                os.fchmod(handle, 0o600)
+            finally:
+                os.close(handle)
         except OSError as error:
             raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
         # The worker thread is the only one that uses it, but close() may come from the interpreter's end.

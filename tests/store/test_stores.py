@@ -1,0 +1,174 @@
+"""What both stores promise, and what only the file can: surviving us, and being nobody else's to read."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import Unavailable
+from bridge.model.ending import EndedBy, EndReason
+from bridge.model.record import CallRecord
+from bridge.store.port import Journal, Level, Tries
+from bridge.store.sqlite import SqliteStore
+from bridge.testing.fakes import MemoryStore
+
+
+def as_ports(store: SqliteStore | MemoryStore) -> tuple[Journal, Tries]:
+    """For the type checker: both stores are what the ports say."""
+    return store, store
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SqliteStore | MemoryStore]:
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        async with SqliteStore(tmp_path / "roomline.db") as opened:
+            yield opened
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in folder.iterdir()}
+
+
+def record(call_id: str, ended_at: float = 2.0, **changes: object) -> CallRecord:
+    facts: dict[str, object] = {"pbx": "hq", "leg_id": "1", "end_reason": EndReason.HANGUP, "ended_by": EndedBy.CALLER}
+    return CallRecord.model_validate({"call_id": call_id, "started_at": 1.0, "ended_at": ended_at} | facts | changes)
+
+
+async def test_given_a_record_then_it_is_kept_once_and_the_first_stays(store: SqliteStore | MemoryStore) -> None:
+    first = record("SCL_1", number="+1555", trace={"decision": {"summary": "x"}}, answered_at=1.5)
+    assert await store.keep_record(first)
+    assert not await store.keep_record(record("SCL_1", end_reason=EndReason.ERROR))
+    assert list(await store.records()) == [first]
+
+
+async def test_given_many_records_then_the_newest_come_first(store: SqliteStore | MemoryStore) -> None:
+    for number in (3, 1, 2, 5, 4):
+        await store.keep_record(record(f"SCL_{number}", float(number)))
+    assert [kept.ended_at for kept in await store.records(3)] == [5.0, 4.0, 3.0]
+
+
+async def test_given_the_same_record_from_many_at_once_then_one_is_kept(store: SqliteStore | MemoryStore) -> None:
+    outcomes = await asyncio.gather(*(store.keep_record(record("SCL_1")) for _ in range(50)))
+    assert outcomes.count(True) == 1
+
+
+async def test_given_hostile_names_then_they_come_back_as_they_were(store: SqliteStore | MemoryStore) -> None:
+    hostile = record("SCL_1", number="'; DROP TABLE calls; --\r\n\0😀\ud83d", called="9" * 65536)
+    await store.keep_record(hostile)
+    assert list(await store.records()) == [hostile]
+
+
+async def test_given_levels_then_the_last_counts_and_old_ones_are_forgotten(store: SqliteStore | MemoryStore) -> None:
+    await store.keep_level("rule:SDR_1", Level(1.0, 100.0))
+    await store.keep_level("rule:SDR_1", Level(2.5, 200.0))
+    await store.keep_level("source:203.0.113.7", Level(1.0, 50.0))
+    await store.forget_levels(100.0)
+    assert dict(await store.levels()) == {"rule:SDR_1": Level(2.5, 200.0)}
+
+
+async def test_given_a_closed_file_when_opened_again_then_all_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "roomline.db"
+    async with SqliteStore(path) as store:
+        await store.keep_record(record("SCL_1"))
+        await store.keep_level("rule:SDR_1", Level(1.0, 100.0))
+    assert sorted(entry.name for entry in path.parent.iterdir()) == ["roomline.db"]
+    async with SqliteStore(path) as store:
+        assert [kept.call_id for kept in await store.records()] == ["SCL_1"]
+        assert "rule:SDR_1" in await store.levels()
+
+
+async def test_given_an_open_file_then_it_is_nobody_elses_to_read(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        async with SqliteStore(tmp_path / "roomline.db") as store:
+            await store.keep_record(record("SCL_1"))
+            modes = modes_in(tmp_path)
+    finally:
+        os.umask(before)
+    assert "roomline.db-wal" in modes
+    assert set(modes.values()) == {0o600}
+
+
+async def test_given_a_file_that_others_may_read_then_that_is_put_right(tmp_path: Path) -> None:
+    path = tmp_path / "roomline.db"
+    path.touch(0o644)
+    async with SqliteStore(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_given_a_path_that_cannot_be_opened_then_the_error_says_which(tmp_path: Path) -> None:
+    (tmp_path / "roomline.db").mkdir()
+    with pytest.raises(Unavailable, match=r"roomline\.db"):
+        async with SqliteStore(tmp_path / "roomline.db"):
+            pass
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable, match="under"):
+        async with SqliteStore(tmp_path / "file" / "under"):
+            pass
+
+
+async def test_given_a_file_that_is_no_database_then_the_error_says_which(tmp_path: Path) -> None:
+    path = tmp_path / "roomline.db"
+    path.write_text("trunks: []\n" * 200)
+    with pytest.raises(Unavailable, match=r"roomline\.db"):
+        async with SqliteStore(path):
+            pass
+    assert path.read_text().startswith("trunks")
+
+
+async def test_given_a_closed_store_then_it_says_so(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "roomline.db")
+    with pytest.raises(Unavailable):
+        await store.records()
+    async with store:
+        pass
+    with pytest.raises(Unavailable):
+        await store.records()
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from bridge.store.sqlite import SqliteStore
+from tests.store.test_stores import record
+
+async def write():
+    async with SqliteStore(Path(sys.argv[1])) as store:
+        number = 0
+        while True:
+            await store.keep_record(record(f"SCL_{number}", float(number)))
+            print(number, flush=True)
+            number += 1
+
+asyncio.run(write())
+"""
+
+
+async def test_given_a_writer_killed_at_once_then_whatever_it_was_told_is_kept_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "roomline.db"
+    writer = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _WRITER, str(path), stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert writer.stdout is not None
+    told = -1
+    while told < 20:
+        told = int(await writer.stdout.readline())
+    writer.send_signal(signal.SIGKILL)
+    for line in (await writer.stdout.read()).split():
+        told = int(line)
+    await writer.wait()
+    async with SqliteStore(path) as store:
+        kept = {kept.call_id for kept in await store.records(100_000)}
+    assert {f"SCL_{number}" for number in range(told + 1)} <= kept
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
