@@ -278,12 +278,18 @@ class Story:
         await self._answer(call, CallState.TALKING)
         if call.seat is None:
             raise RuntimeError("talk comes after the seat")
-        await call.seat.open()
+        try:
+            async with asyncio.timeout(self._options.seat_timeout):
+                await call.seat.open()
+        except (Unavailable, TimeoutError) as error:
+            detail = str(error) or f"the seat did not open within {self._options.seat_timeout:g} s"
+            raise CallOver(EndReason.ROOM_FAILED, detail=detail, clip=ClipName.UNAVAILABLE) from error
         call.seat_is_open = True
         try:
-            await call.seat.set_attributes({attributes.CALL_STATUS: attributes.ACTIVE})
-        except Unavailable as error:
-            log.warning("the room was not told that the call is active", error=str(error))
+            async with asyncio.timeout(self._options.seat_timeout):
+                await call.seat.set_attributes({attributes.CALL_STATUS: attributes.ACTIVE})
+        except (Unavailable, TimeoutError) as error:
+            log.warning("the room was not told that the call is active", error=str(error) or "too slow")
         log.info("talking", room=call.ticket.room_name, participant=call.ticket.identity)
 
     async def _answer(self, call: Call, state: CallState) -> Sound:

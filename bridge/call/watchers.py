@@ -22,6 +22,9 @@ from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, MediaLost, Re
 
 log = structlog.get_logger(__name__)
 
+DIGIT_TIMEOUT = 2.0
+"""Seconds for a key press to reach the room: events of the call wait behind it, and a late digit is a wrong digit."""
+
 DIGITS_WAITING = 64
 """Messages of digits from the room that wait to be sent to the phone; a storm beyond that is dropped."""
 
@@ -102,9 +105,10 @@ class Watchers:
             call.press(digit)
         elif call.seat is not None and call.seat_is_open:
             try:
-                await call.seat.publish_digit(digit.lower())  # §3.5: the room knows a to d in lower case
-            except Unavailable as error:
-                log.warning("a digit did not reach the room", error=str(error))
+                async with asyncio.timeout(DIGIT_TIMEOUT):
+                    await call.seat.publish_digit(digit.lower())  # §3.5: the room knows a to d in lower case
+            except (Unavailable, TimeoutError) as error:
+                log.warning("a key press did not reach the room", error=str(error) or "too slow")
 
     def _media_lost(self) -> None:
         """The audio connection broke: the PBX plays hold music under its lease; give it a fresh address before that runs out. A transfer
