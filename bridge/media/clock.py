@@ -40,9 +40,7 @@ class Timers(Protocol):
 class Beat:
     """Calls `tick` on every beat from `start` to `stop`. A fault in `tick` is logged and costs that beat only."""
 
-    def __init__(
-        self, tick: Callable[[], None], timers: Timers, figures: Figures, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, tick: Callable[[], None], timers: Timers, figures: Figures, now: Callable[[], float] = time.monotonic) -> None:
         self._tick = tick
         self._timers = timers
         self._figures = figures

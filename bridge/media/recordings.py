@@ -61,9 +61,7 @@ def read_recording(path: Path) -> Recording:
 def way_out(path: Path) -> str:
     """What to do about a sound file that cannot be played."""
     wanted = path.with_suffix(".wav").name
-    return (
-        f"Make it anew as PCM WAV, at most {LONGEST_SECONDS} s long (sox ORIGINAL -r 16000 -c 1 -b 16 {wanted}), or take it away."
-    )
+    return f"Make it anew as PCM WAV, at most {LONGEST_SECONDS} s long (sox ORIGINAL -r 16000 -c 1 -b 16 {wanted}), or take it away."
 
 
 def _content(path: Path) -> bytes:

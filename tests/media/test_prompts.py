@@ -58,13 +58,7 @@ def wav(data: bytes, rate: int, *, bits: int = 16, channels: int = 1, encoding: 
     if extensible:
         header += struct.pack("<HHIH", 22, bits, 0, encoding) + bytes.fromhex("000000001000800000aa00389b71")
     body = (
-        b"fmt "
-        + struct.pack("<I", len(header))
-        + header
-        + b"LIST\x03\x00\x00\x00odd\x00"
-        + b"data"
-        + struct.pack("<I", len(data))
-        + data
+        b"fmt " + struct.pack("<I", len(header)) + header + b"LIST\x03\x00\x00\x00odd\x00" + b"data" + struct.pack("<I", len(data)) + data
     )
     return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WAVE" + body
 
@@ -169,9 +163,7 @@ def test_given_an_operators_file_named_after_a_tone_when_asked_for_then_it_wins(
 @pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
 @pytest.mark.parametrize("bits", [8, 16, 24, 32])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_given_any_common_wav_when_loaded_then_pitch_level_and_length_are_kept(
-    tmp_path: Path, rate: int, bits: int, channels: int
-) -> None:
+def test_given_any_common_wav_when_loaded_then_pitch_level_and_length_are_kept(tmp_path: Path, rate: int, bits: int, channels: int) -> None:
     samples = np.repeat(tone(1000, rate), channels)
     (tmp_path / "welcome.wav").write_bytes(wav(packed(samples, bits), rate, bits=bits, channels=channels, extensible=bits == 24))
     prompts = Prompts(tmp_path)
@@ -188,9 +180,7 @@ def test_given_two_channels_when_loaded_then_they_are_averaged(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("width", [4, 8])
-def test_given_a_wav_of_floats_when_loaded_then_it_is_played_and_what_exceeds_full_scale_is_clipped(
-    tmp_path: Path, width: int
-) -> None:
+def test_given_a_wav_of_floats_when_loaded_then_it_is_played_and_what_exceeds_full_scale_is_clipped(tmp_path: Path, width: int) -> None:
     data = tone(1000, 8_000, level=2.0).astype(f"<f{width}").tobytes()
     (tmp_path / "welcome.wav").write_bytes(wav(data, 8_000, bits=8 * width, encoding=FLOAT))
     samples = np.frombuffer(b"".join(Prompts(tmp_path).frames(ClipName.WELCOME, 8_000)), "<i2")
