@@ -66,7 +66,9 @@ class AsteriskProcess:
         return self.folder / "log" / "console.log"
 
     async def start(self) -> None:
-        """Returns once its manager answers and all modules are loaded. Raises AsteriskFailed."""
+        """Returns once its manager answers and all modules are loaded; after a death it starts anew, at the same places. Raises
+        AsteriskFailed."""
+        await self.stop()
         # Its control socket's whole path must fit into 108 bytes, which the caller's folder may not.
         self._runtime = Path(tempfile.mkdtemp(prefix="roomline-"))
         self._write_configuration(self._runtime)

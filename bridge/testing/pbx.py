@@ -76,6 +76,16 @@ class OperatorPbx:
             return (await self.admin.ask("Getvar", Variable=name, Channel=channel))["Value"]
         return (await self.admin.ask("Getvar", Variable=name))["Value"]
 
+    async def kill(self) -> None:
+        """SIGKILL. `start` brings it back at the same places, with no calls."""
+        await self.process.child.kill()
+        await self._forget_admin()
+
+    async def _forget_admin(self) -> None:
+        if self._admin is not None:
+            await self._admin.close()
+            self._admin = None
+
     async def start(self) -> None:
         save_wav(self.settings.hold_music / "hold.wav", tone(8000, 10.0, HOLD_MUSIC_HZ, -18.0), 8000)
         try:
@@ -87,8 +97,7 @@ class OperatorPbx:
 
     async def stop(self) -> None:
         try:
-            if self._admin is not None:
-                await self._admin.close()
+            await self._forget_admin()
         finally:
             await self.process.stop()
 

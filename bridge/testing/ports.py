@@ -1,11 +1,11 @@
-"""Free ports on loopback for servers that cannot be asked to choose their own.
+"""Free ports for servers that cannot be asked to choose their own.
 
-Between choosing and binding another process may take one; whoever starts a server notices that and chooses anew.
+Chosen at random below the range from which systems give out ports by themselves (Linux: from 32768): so nobody's outgoing connection
+takes one between our looking and the server's binding.
 """
 
 import random
 import socket
-from contextlib import ExitStack
 
 LOOPBACK = "127.0.0.1"
 
@@ -13,12 +13,10 @@ LOOPBACK = "127.0.0.1"
 def free_port(host: str = LOOPBACK) -> int:
     """A port free for UDP and TCP at once (a SIP server wants both)."""
     for _ in range(50):
-        with ExitStack() as held:
-            tcp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-            tcp.bind((host, 0))
-            port: int = tcp.getsockname()[1]
-            udp = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        port = random.randrange(5_200, 10_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
             try:
+                tcp.bind((host, port))
                 udp.bind((host, port))
             except OSError:
                 continue
@@ -27,7 +25,7 @@ def free_port(host: str = LOOPBACK) -> int:
 
 
 def free_rtp_range(calls: int, host: str = LOOPBACK) -> tuple[int, int]:
-    """First and last port for the RTP and RTCP of so many calls at once, below the ports that systems give out by themselves."""
+    """First and last port for the RTP and RTCP of so many calls at once."""
     width = max(4 * calls, 40)
     for _ in range(50):
         first = random.randrange(10_000, 32_000 - width, 2)

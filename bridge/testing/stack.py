@@ -7,7 +7,6 @@ What tests/real, the benches and the demo share; what is called and expected is 
 """
 
 import asyncio
-import contextlib
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any, Self
 
 import yaml
 
+from bridge.errors import RoomlineError
 from bridge.testing.carrier import Carrier
 from bridge.testing.get_asterisk import Asterisk, get_asterisk
 from bridge.testing.pbx import OperatorPbx
@@ -87,9 +87,12 @@ class Stack:
         self.carrier.default_to = self.pbx.sip_address
         self._left.push_async_callback(self.pbx.stop)
         self._left.push_async_callback(self.carrier.stop)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.pbx.start())
-            group.create_task(self.carrier.start())
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.pbx.start())
+                group.create_task(self.carrier.start())
+        except* RoomlineError as errors:
+            raise errors.exceptions[0] from None
         config, store = self._write_configuration()
         self.server = Server(config, store, self.pbx, self.folder / "roomline.log")
         self._left.push_async_callback(self.server.stop)
@@ -132,16 +135,18 @@ class Stack:
     def _make_folder(self) -> Path:
         if self._keep is None:
             return Path(tempfile.mkdtemp(prefix="roomline-stack-"))
-        self._keep.mkdir(parents=True, exist_ok=True)
-        return self._keep.resolve()
+        folder = self._keep.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("pbx", "carrier"):  # of an earlier run
+            if (folder / name / "etc" / "asterisk.conf").is_file():
+                shutil.rmtree(folder / name)
+        for leftover in (*folder.glob("roomline.db*"), folder / "roomline.log"):
+            leftover.unlink(missing_ok=True)
+        return folder
 
     def _write_configuration(self) -> tuple[Path, Path]:
         """roomline.yaml with this run's ports, its secrets in files of their own."""
         path, store = self.folder / "roomline.yaml", self.folder / "roomline.db"
-        for leftover in self.folder.glob("roomline.db*"):  # of an earlier run in a kept folder
-            leftover.unlink()
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / "roomline.log").unlink()
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(self._whole_configuration(), sort_keys=False, allow_unicode=True))
         return path, store

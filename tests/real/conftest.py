@@ -9,8 +9,10 @@ import pytest
 import pytest_asyncio
 
 from bridge.testing.carrier import Carrier
+from bridge.testing.demo_config import CONFIGURATION
 from bridge.testing.get_asterisk import Asterisk, NoAsterisk, get_asterisk
 from bridge.testing.pbx import OperatorPbx
+from bridge.testing.stack import Stack
 
 
 def not_to_be_had(reason: str) -> NoReturn:
@@ -49,3 +51,11 @@ async def carrier(asterisk: Asterisk, pbx: OperatorPbx, tmp_path_factory: pytest
         yield carrier
         assert await carrier.channels() == []
         await pbx.quiet()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """PBX, carrier and Roomline's server with the demo's numbers, for the module; at its end no call has left anything."""
+    async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+        await stack.nothing_left()

@@ -2,12 +2,14 @@
 
 import asyncio
 import itertools
+from pathlib import Path
 
 import pytest
 
 from bridge.testing.ami import Message
 from bridge.testing.carrier import CallEnded, Carrier
 from bridge.testing.carrier_config import CODECS, Keys
+from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import chirp, dominant_frequency, is_tone, level, round_trip
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.pbx_config import CARRIER_ENDPOINT, FALLBACK_HZ, HOLD_MUSIC_HZ
@@ -138,3 +140,28 @@ async def test_frames_come_and_go_at_the_pace_of_speech(carrier: Carrier) -> Non
         times = [frame.at for frame in recording.frames]
         steps = [later - earlier for earlier, later in itertools.pairwise(times)]
         assert sum(steps) / len(steps) == pytest.approx(0.020, rel=0.1)
+
+
+async def test_given_a_softphone_without_an_account_then_it_comes_in_as_anonymous(
+    asterisk: Asterisk, pbx: OperatorPbx, tmp_path: Path
+) -> None:
+    async with Carrier(asterisk, tmp_path, host="127.0.0.3") as phone:
+        call = await phone.call("lab-ring", to=pbx.sip_address)
+        await call.ringing()
+        (channel,) = await pbx.channels()
+        assert channel["Channel"].startswith("PJSIP/anonymous")
+        await call.hang_up()
+    await pbx.quiet()
+
+
+async def test_given_the_pbx_dies_and_comes_back_then_it_takes_calls_again(asterisk: Asterisk, carrier: Carrier, tmp_path: Path) -> None:
+    async with OperatorPbx(asterisk, tmp_path) as mortal:
+        call = await carrier.call("lab-echo", to=mortal.sip_address)
+        await call.answered()
+        await mortal.kill()
+        await call.hang_up()
+        await mortal.start()
+        assert await mortal.channels() == []
+        again = await carrier.call("lab-echo", to=mortal.sip_address)
+        await again.answered()
+        await again.hang_up()

@@ -41,3 +41,29 @@ async def test_given_a_part_that_does_not_start_then_nothing_is_left_running(
 
 async def _fails(self: object) -> None:
     raise RuntimeError("on purpose")
+
+
+async def test_given_the_server_is_killed_and_started_again_then_it_commands_the_pbx_and_nothing_is_left(asterisk: Asterisk) -> None:
+    async with Stack(CONFIGURATION, asterisk=asterisk) as stack:
+        before = stack.server.pid
+        await stack.server.kill()
+        assert not stack.server.child.running
+        await stack.server.start()
+        assert stack.server.pid != before
+        call = await stack.carrier.call(PIN_NUMBER)
+        await call.answered()
+        await call.hang_up()
+        record = await stack.server.call_record(call.caller)
+        assert record.answered
+        await stack.nothing_left()
+
+
+async def test_given_a_call_is_up_then_the_stack_is_not_at_rest(asterisk: Asterisk) -> None:
+    """What says that nothing is left must be able to say that something is."""
+    async with Stack(CONFIGURATION, asterisk=asterisk) as stack:
+        call = await stack.carrier.call(PIN_NUMBER)
+        await call.answered()
+        with pytest.raises(AssertionError, match="channels left"):
+            await stack.nothing_left(within=0.2)
+        await call.hang_up()
+        await stack.nothing_left()

@@ -51,9 +51,7 @@ def test_given_one_on_the_path_then_it_is_found_there(tmp_path: Path) -> None:
         ("nonsense", True, "does not say its version"),
     ],
 )
-def test_given_an_asterisk_that_will_not_do_then_the_reason_is_said(
-    tmp_path: Path, says: str, audiosocket: bool, reason: str
-) -> None:
+def test_given_an_asterisk_that_will_not_do_then_the_reason_is_said(tmp_path: Path, says: str, audiosocket: bool, reason: str) -> None:
     binary = install(tmp_path, says, audiosocket=audiosocket)
     with pytest.raises(NoAsterisk, match=reason):
         get_asterisk(environ={"ASTERISK": str(binary)})

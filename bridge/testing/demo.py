@@ -1,0 +1,195 @@
+"""`./run demo`: real calls from a carrier's Asterisk through a PBX's Asterisk into Roomline's rooms, told as they happen.
+
+Everything runs on loopback and ends with this process. The calls themselves are in `demo_calls`, their telling in `demo_story`.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from bridge.errors import RoomlineError
+from bridge.testing.demo_calls import CallResult, DemoCalls
+from bridge.testing.demo_config import CONFIGURATION, NUMBERS
+from bridge.testing.demo_story import Storyteller
+from bridge.testing.stack import Configuration, Stack
+
+_INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for on the command line."""
+
+    once: bool
+    json: bool
+    calls: bool
+    sip: tuple[str, int] | None
+    config: Path | None
+    keep: Path | None
+
+
+def main() -> int:
+    options = _options(sys.argv[1:])
+    # With --json the story goes to standard error: standard output holds the one line that programs read.
+    story = Storyteller(Console(stderr=options.json, highlight=False))
+    try:
+        return asyncio.run(_run(options, story))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        story.say("\ninterrupted: everything has ended", "dim")
+        return _INTERRUPTED
+
+
+async def _run(options: Options, story: Storyteller) -> int:
+    _end_on(signal.SIGTERM)
+    results: list[CallResult] = []
+    try:
+        configuration = _configuration(options.config)
+        async with Stack(configuration, keep=options.keep, public=options.sip, progress=story.progress) as stack:
+            if options.calls:
+                recordings = options.keep / "heard" if options.keep else Path(tempfile.mkdtemp(prefix="roomline-demo-"))
+                results = await DemoCalls(stack, story, recordings).all()
+                story.say(f"\nWhat each caller heard: {recordings}/*.wav", "dim")
+            if not options.once:
+                await _stay_up(stack, options, story)
+    except RoomlineError as error:
+        story.say(f"\n{error}", "bold red")
+        return _finish(options, results, str(error))
+    return _finish(options, results, "")
+
+
+def _finish(options: Options, results: Sequence[CallResult], error: str) -> int:
+    ok = not error and all(result.ok for result in results)
+    if options.json:
+        outcome: dict[str, Any] = {"ok": ok, "calls": [result.to_json() for result in results]}
+        print(json.dumps({**outcome, "error": error} if error else outcome), flush=True)
+    return 0 if ok else 1
+
+
+async def _stay_up(stack: Stack, options: Options, story: Storyteller) -> None:
+    """Until Ctrl-C; tells each call that a softphone makes. Raises RoomlineError when a part of the stack ends meanwhile."""
+    host, port = options.sip or stack.pbx.sip_address
+    address = f"{_reachable(host)}:{port}"
+    if options.config is None:
+        story.numbers(address, NUMBERS)
+    else:
+        story.say(f"\nThe PBX listens for SIP at {address}; its numbers are those of {options.config}.", "bold")
+    story.say(f"Logs and configuration: {stack.folder}", "dim")
+    story.say("Ctrl-C ends it.", "dim")
+    told = {record.call_id for record in stack.server.call_records()}
+    parts = {"the PBX": stack.pbx.process.child, "the carrier": stack.carrier.process.child, "Roomline": stack.server.child}
+    try:
+        while True:
+            await asyncio.sleep(0.5)
+            for name, child in parts.items():
+                if not child.running:
+                    raise RoomlineError(f"{name} ended with status {child.returncode}; its log: {child.log}")
+            for record in stack.server.call_records():
+                if record.call_id not in told:
+                    told.add(record.call_id)
+                    room = f"into room {record.room}" if record.room else "into no room"
+                    seconds = record.ended_at - record.started_at
+                    story.say(f"· {record.number} called {record.called}: {room}, {seconds:.0f} s, ended: {record.end_reason.value}")
+    except asyncio.CancelledError:
+        # Ctrl-C is the way out that the text above names: no error, and no cancellation for what comes after.
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        story.say("\nended", "dim")
+
+
+def _configuration(path: Path | None) -> Configuration:
+    if path is None:
+        return CONFIGURATION
+    try:
+        found = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RoomlineError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RoomlineError(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise RoomlineError(f"{path}: a roomline.yaml is a mapping (trunks: …, dispatch_rules: …)")
+    return found
+
+
+def _end_on(number: signal.Signals) -> None:
+    """End in order on this signal too, as asyncio does on Ctrl-C."""
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+
+
+def _reachable(host: str) -> str:
+    """An address to type into a softphone: for 0.0.0.0 the one by which this machine reaches others."""
+    if host != "0.0.0.0":  # noqa: S104  (compared, not bound)
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1 (RFC 5737): picks a route, sends nothing
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+_EPILOG = """
+examples:
+  ./run demo                            four calls, then stays up for your softphone
+  ./run demo --once --json              four calls, then one JSON object; exit status 0 only if all went as they should
+  ./run demo --sip 0.0.0.0:5060         softphones from other machines can call too
+  ./run demo --no-calls --config my.yaml --sip 127.0.0.1:5070 --keep /tmp/lab
+                                        a stack to test against: your trunks, rules, numbers and rooms
+
+The first start unpacks Asterisk into your cache folder (some 16 MB, a few seconds; one on PATH, or named with ASTERISK=PATH, is
+used instead). Nothing needs root, nothing is installed.
+"""
+
+
+def _options(arguments: Sequence[str]) -> Options:
+    parser = argparse.ArgumentParser(
+        prog="./run demo",
+        description="Real phone calls into rooms: a carrier's Asterisk calls a PBX's Asterisk, which hands the calls to Roomline.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--once", action="store_true", help="make the four calls and end, instead of staying up")
+    parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object on the last line of standard output")
+    parser.add_argument("--no-calls", action="store_true", help="make no calls, just stay up")
+    parser.add_argument("--sip", type=_sip_address, metavar="HOST:PORT", help="where the PBX listens for SIP besides loopback")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="another roomline.yaml for trunks, rules, numbers and rooms; implies --no-calls"
+    )
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs, sounds and configuration there")
+    given = parser.parse_args(arguments)
+    calls = not given.no_calls and given.config is None
+    if given.once and not calls:
+        parser.error("--once makes the demo's four calls, which --no-calls and --config leave out")
+    return Options(given.once, given.json, calls, given.sip, given.config, given.keep.resolve() if given.keep else None)
+
+
+def _sip_address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    host = host or "0.0.0.0"  # noqa: S104  (the person asks to be called from elsewhere)
+    try:
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((host, int(port)))
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"the PBX cannot listen at {text}: {error.strerror}") from error
+    return host, int(port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Who dies, and what the caller notices: the cells of DESIGN §5's table for the rows controller, AMI connection and PBX.
+
+Each death strikes four callers at once, one in each state; each cell is a test of its own on what its caller heard.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from bridge.model.ending import EndReason
+from bridge.model.record import CallRecord
+from bridge.testing.carrier import CarrierCall
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.listening import tone
+from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
+from bridge.testing.stack import Stack
+from tests.real.scenario import (
+    CONFIGURATION,
+    PIN,
+    RINGBACK_HZ,
+    SPEECH_HZ,
+    State,
+    caller_in,
+    heard_tone,
+    hears_itself,
+    records_of,
+    the_record,
+    until_heard,
+)
+from tests.real.wire_tap import WireTap
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180), pytest.mark.slow]
+
+ANSWERED = (State.PIN, State.WAITING, State.TALKING)
+
+
+@dataclass
+class Death:
+    """One death that struck: when, whom, and what can still be asked."""
+
+    stack: Stack
+    calls: dict[State, CarrierCall]
+    struck_at: float
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+Strike = Callable[[Death, WireTap], Awaitable[None]]
+
+
+async def _strike(asterisk: Asterisk, folder: Path, strike: Strike) -> AsyncIterator[Death]:
+    stack = Stack(CONFIGURATION, asterisk=asterisk, keep=folder, with_server=False)
+    async with stack, WireTap(lambda: stack.pbx.settings.roomline.port) as tap:
+        config = yaml.safe_load(stack.server.config.read_text())
+        config["pbx"][0]["ami"]["port"] = tap.port
+        stack.server.config.write_text(yaml.safe_dump(config))
+        await stack.server.start()
+        states = list(State)
+        calls = dict(zip(states, await asyncio.gather(*(caller_in(stack, state) for state in states)), strict=True))
+        await asyncio.sleep(0.3)
+        death = Death(stack, calls, time.monotonic())
+        await strike(death, tap)
+        yield death
+        for call in calls.values():
+            await call.hang_up()
+
+
+async def _killed(death: Death, _tap: WireTap) -> None:
+    await death.stack.server.kill()
+    await asyncio.sleep(9.0)
+
+
+async def _killed_and_back(death: Death, _tap: WireTap) -> None:
+    await death.stack.server.kill()
+    await death.stack.server.start()
+    death.facts["back_at"] = time.monotonic()
+    await asyncio.sleep(7.0)
+
+
+async def _frozen(death: Death, _tap: WireTap) -> None:
+    death.stack.server.freeze()
+    await asyncio.sleep(19.0)
+    death.stack.server.thaw()
+    await asyncio.sleep(3.0)
+
+
+async def _frozen_briefly(death: Death, _tap: WireTap) -> None:
+    death.stack.server.freeze()
+    await asyncio.sleep(2.5)
+    death.stack.server.thaw()
+    death.facts["back_at"] = time.monotonic()
+    await asyncio.sleep(6.0)
+
+
+async def _ami_cut(death: Death, tap: WireTap) -> None:
+    tap.cut()
+    await asyncio.sleep(2.0)
+    tap.mend()
+    death.facts["back_at"] = time.monotonic()
+    await asyncio.sleep(7.0)
+
+
+async def _ami_silent(death: Death, tap: WireTap) -> None:
+    """Packets silently dropped: the connection is up, and nothing comes or goes."""
+    tap.swallow()
+    await asyncio.sleep(13.0)
+
+
+async def _pbx_killed(death: Death, _tap: WireTap) -> None:
+    await death.stack.pbx.process.child.kill()
+    await asyncio.sleep(12.0)
+
+
+async def _pbx_frozen(death: Death, _tap: WireTap) -> None:
+    death.stack.pbx.process.child.send(signal.SIGSTOP)
+    await asyncio.sleep(2.0)
+    death.stack.pbx.process.child.send(signal.SIGCONT)
+    death.facts["back_at"] = time.monotonic()
+    await asyncio.sleep(7.0)
+
+
+STRIKES: dict[str, Strike] = {
+    strike.__name__.strip("_"): strike
+    for strike in (_killed, _killed_and_back, _frozen, _frozen_briefly, _ami_cut, _ami_silent, _pbx_killed, _pbx_frozen)
+}
+
+
+def _fixture(name: str) -> Callable[..., object]:
+    @pytest_asyncio.fixture(scope="module", loop_scope="module", name=name)
+    async def death(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Death]:
+        async for struck in _strike(asterisk, tmp_path_factory.mktemp(name), STRIKES[name]):
+            yield struck
+
+    return death
+
+
+killed, killed_and_back, frozen, frozen_briefly = (_fixture(name) for name in ("killed", "killed_and_back", "frozen", "frozen_briefly"))
+ami_cut, ami_silent, pbx_killed, pbx_frozen = (_fixture(name) for name in ("ami_cut", "ami_silent", "pbx_killed", "pbx_frozen"))
+
+
+def _falls_back(death: Death, state: State, between: tuple[float, float]) -> None:
+    """The operator's fallback was heard in that window of seconds after the death, and hold music before, where there was sound."""
+    call = death.calls[state]
+    assert call.answered_at is not None, "the fallback answers"
+    heard_at = heard_tone(call, (FALLBACK_HZ,), death.struck_at)
+    assert heard_at is not None, "the fallback was not heard"
+    assert between[0] <= heard_at - death.struck_at <= between[1], f"after {heard_at - death.struck_at:.1f} s"
+    if state is not State.RINGING:
+        assert heard_tone(call, HOLD_MUSIC_HZ, death.struck_at) is not None, "no hold music before the fallback"
+
+
+def _longest_gap_after(death: Death, state: State) -> float:
+    return death.calls[state].heard.longest_gap(death.struck_at, time.monotonic())
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_killed_server_when_none_comes_then_the_caller_gets_the_fallback(killed: Death, state: State) -> None:
+    _falls_back(killed, state, (4.0, 8.0))
+    if state in ANSWERED:
+        assert _longest_gap_after(killed, state) < 0.5
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_killed_server_when_another_starts_at_once_then_the_call_goes_on(killed_and_back: Death, state: State) -> None:
+    death, call = killed_and_back, killed_and_back.calls[state]
+    await _goes_on(death, state)
+    await call.hang_up()
+    record = await the_record(death.stack, call)
+    assert record.taken_over
+    assert record.end_reason is (EndReason.CANCELLED if state is State.RINGING else EndReason.HANGUP)
+
+
+async def _goes_on(death: Death, state: State) -> None:
+    """No fallback, and the caller can do what this state is for."""
+    call, back_at = death.calls[state], death.facts["back_at"]
+    assert call.ending is None, f"the call ended: {call.ending}"
+    assert heard_tone(call, (FALLBACK_HZ,), death.struck_at) is None, "the caller was taken to the fallback"
+    match state:
+        case State.RINGING:
+            assert call.answered_at is None, "a ringing caller rings on"
+        case State.PIN:
+            await call.press(f"{PIN}#")
+            await asyncio.sleep(2.5)
+            await hears_itself(call)
+        case State.WAITING:
+            assert heard_tone(call, RINGBACK_HZ, back_at) is not None, "no ringback after the take-over"
+        case State.TALKING:
+            await hears_itself(call)
+    if state in ANSWERED:
+        assert _longest_gap_after(death, state) < 3.0
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_frozen_server_when_it_stays_frozen_then_the_caller_gets_the_fallback(frozen: Death, state: State) -> None:
+    _falls_back(frozen, state, (4.0, 8.0) if state is State.RINGING else (8.0, 18.0))
+    assert frozen.calls[state].ending is None, "the server that woke up left the operator's call alone"
+    record = await the_record(frozen.stack, frozen.calls[state])
+    assert record.end_reason is EndReason.FELL_BACK
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_server_frozen_for_a_moment_when_it_wakes_then_the_call_goes_on(frozen_briefly: Death, state: State) -> None:
+    call = frozen_briefly.calls[state]
+    assert call.ending is None
+    assert heard_tone(call, (FALLBACK_HZ,), frozen_briefly.struck_at) is None
+    if state is State.TALKING:
+        await hears_itself(call)
+    await call.hang_up()
+    record = await the_record(frozen_briefly.stack, call)
+    assert not record.taken_over
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_cut_ami_connection_when_it_is_back_then_the_call_goes_on(ami_cut: Death, state: State) -> None:
+    await _goes_on(ami_cut, state)
+    if state is State.TALKING:
+        assert _longest_gap_after(ami_cut, state) < 0.2, "a talking caller notices nothing"
+    await ami_cut.calls[state].hang_up()
+    await the_record(ami_cut.stack, ami_cut.calls[state])
+
+
+@pytest.mark.parametrize("state", [State.RINGING, State.TALKING])
+async def test_given_a_silent_ami_connection_when_it_stays_silent_then_the_leases_decide(ami_silent: Death, state: State) -> None:
+    if state is State.RINGING:
+        _falls_back(ami_silent, state, (4.0, 9.0))
+    else:
+        _falls_back(ami_silent, state, (8.0, 13.0)) if heard_tone(ami_silent.calls[state], (FALLBACK_HZ,), ami_silent.struck_at) else None
+    assert len(records_of(ami_silent.stack, ami_silent.calls[state])) <= 1
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_killed_pbx_when_its_calls_are_gone_then_each_has_its_record(pbx_killed: Death, state: State) -> None:
+    record: CallRecord = await the_record(pbx_killed.stack, pbx_killed.calls[state])
+    assert record.end_reason is EndReason.PBX_GONE
+    assert record.ended_at - record.started_at < 20
+    if state in ANSWERED:
+        assert record.ended_at < time.time() - (time.monotonic() - pbx_killed.struck_at) + 3.0, "the seat is left at once"
+
+
+@pytest.mark.parametrize("state", list(State))
+async def test_given_a_pbx_frozen_for_a_moment_when_it_wakes_then_the_call_goes_on(pbx_frozen: Death, state: State) -> None:
+    call = pbx_frozen.calls[state]
+    assert call.ending is None
+    assert heard_tone(call, (FALLBACK_HZ,), pbx_frozen.struck_at) is None
+    if state is State.TALKING:
+        await hears_itself(call)
+    await call.hang_up()
+    await the_record(pbx_frozen.stack, call)
+
+
+async def test_given_fifty_talking_callers_when_the_server_is_killed_and_back_then_all_are_adopted_within_three_seconds(
+    asterisk: Asterisk, tmp_path: Path
+) -> None:
+    async with Stack({**CONFIGURATION, "calls": {"limit": 60}}, asterisk=asterisk, keep=tmp_path, calls_at_once=60) as stack:
+        calls = [await stack.carrier.call("+15550001") for _ in range(50)]
+        await asyncio.gather(*(call.answered() for call in calls))
+        await stack.server.kill()
+        began = time.monotonic()
+        await stack.server.start()
+        started = time.monotonic()
+        since = time.monotonic()
+        await asyncio.gather(*(call.say(tone(8000, 4.0, [SPEECH_HZ])) for call in calls))
+        heard = [await until_heard(call, (SPEECH_HZ,), since - (since - began), 3.0 + started - began) for call in calls]
+        assert max(heard) - started < 3.0
+        assert all(call.ending is None for call in calls)
+        await asyncio.gather(*(call.hang_up() for call in calls))
+        for call in calls:
+            assert (await the_record(stack, call)).taken_over
+        await stack.nothing_left()

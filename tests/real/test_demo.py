@@ -1,0 +1,106 @@
+"""The demo as a user starts it: a process with a command line, an outcome and an exit status."""
+
+import asyncio
+import json
+import signal
+import sys
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.testing.child import Child
+from bridge.testing.demo_config import OPEN_ROOM, PIN, PIN_ROOM
+from bridge.testing.ports import free_port
+
+DEMO = [sys.executable, "-m", "bridge.testing.demo"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("asterisk")
+async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_path: Path) -> None:
+    demo = Child([*DEMO, "--once", "--json", "--keep", str(tmp_path / "kept")], log=tmp_path / "output")
+    await demo.start()
+    try:
+        async with asyncio.timeout(100):
+            status = await demo.wait()
+    finally:
+        await demo.stop()
+    outcome = json.loads(demo.output().splitlines()[-1])
+    calls = {call["name"]: call for call in outcome["calls"]}
+    assert [call["problems"] for call in outcome["calls"]] == [[], [], [], []]
+    assert (status, outcome["ok"]) == (0, True)
+
+    right, wrong, nobody, opened = (calls[name] for name in ("right PIN", "wrong PIN", "no rule", "open rule"))
+    assert shape(right) == (200, PIN_ROOM, True, 1, "caller")
+    assert 0 < right["round_trip_ms"] < 500
+    assert right["heard_seconds"] > 5
+    assert shape(wrong) == (200, "", True, 1, "roomline")
+    assert shape(nobody) == (404, "", False, 0, "roomline")
+    assert nobody["heard_seconds"] == 0
+    assert shape(opened) == (200, OPEN_ROOM, True, 0, "caller")
+    assert all(call["trace"] for call in outcome["calls"])
+
+    for call in (right, wrong, opened):
+        with wave.open(call["wav"]) as heard:
+            assert heard.getnframes() / heard.getframerate() > 2
+    for log in (tmp_path / "kept").rglob("*.log"):
+        assert PIN not in log.read_text(errors="replace"), f"the PIN is in {log}"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("asterisk")
+async def test_given_the_demo_stays_up_when_it_is_ended_then_no_process_stays(tmp_path: Path, number: signal.Signals) -> None:
+    sip = f"127.0.0.1:{free_port()}"
+    demo = Child([*DEMO, "--no-calls", "--sip", sip], log=tmp_path / "output")
+    await demo.start()
+    try:
+        await until_it_says(demo, "Ctrl-C ends it")
+        assert f"sip:+15550100@{sip}" in demo.output()
+        children = await asyncio.to_thread(descendants, demo.pid)
+        assert len(children) == 3, "two Asterisk and a server"
+        demo.send(number)
+        async with asyncio.timeout(15):
+            assert await demo.wait() == 0
+    finally:
+        await demo.stop()
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240  (procfs does not block)
+
+
+@pytest.mark.usefixtures("asterisk")
+async def test_given_a_configuration_that_is_wrong_then_the_servers_reason_is_shown(tmp_path: Path) -> None:
+    config = tmp_path / "my.yaml"
+    await asyncio.to_thread(config.write_text, "trunkz: []\n")
+    demo = Child([*DEMO, "--json", "--config", str(config)], log=tmp_path / "output")
+    await demo.start()
+    try:
+        async with asyncio.timeout(30):
+            assert await demo.wait() == 1
+    finally:
+        await demo.stop()
+    assert "trunkz" in json.loads(demo.output().splitlines()[-1])["error"]
+
+
+def shape(call: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(call[name] for name in ("sip_status", "room", "answered", "pin_tries", "ended_by"))
+
+
+async def until_it_says(child: Child, text: str) -> None:
+    async with asyncio.timeout(60):
+        while text not in child.output():
+            assert child.running, child.output()
+            await asyncio.sleep(0.1)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes whose parent it is (proc(5): the fourth field of stat)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(entry.parent.name))
+    return found
