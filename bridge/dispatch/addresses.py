@@ -1,13 +1,17 @@
-"""Source addresses and the masks that admit them (livekit-sip-semantics.md §2.2 step 2)."""
+"""Source addresses and the masks that admit them (livekit-sip-semantics.md §2.2 step 2), to the letter of Go's net/netip."""
 
 import ipaddress
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-_INVALID = frozenset("()+*;, \t\r\n")
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_INVALID = frozenset("()+*;, \t\r\n")
+_LENGTH = re.compile(r"0|[1-9][0-9]*")
+_LONGEST_ADDRESS = 256
+"""Characters. An IPv6 address has 45, its zone a few more."""
 
 
 def is_valid_mask(mask: str) -> bool:
@@ -15,22 +19,23 @@ def is_valid_mask(mask: str) -> bool:
     return "://" not in mask and _INVALID.isdisjoint(mask)
 
 
-@lru_cache(maxsize=1 << 14)
-def parse_address(address: str) -> _Address | None:
+def parse_address(address: str) -> Address | None:
     """None for what is no IP address."""
+    if len(address) > _LONGEST_ADDRESS:
+        return None
     try:
         return ipaddress.ip_address(address)
     except ValueError:
         return None
 
 
-@lru_cache(maxsize=1 << 14)
-def _parse_network(mask: str) -> _Network | None:
+def parse_mask(mask: str) -> Address | Network | None:
+    """An address or a network (host bits allowed); None for a host name or nonsense."""
     if "/" not in mask:
-        return None
-    prefix = mask.rpartition("/")[2]
-    # Python would also take a net mask behind the slash; Go takes a length only.
-    if not (prefix.isascii() and prefix.isdigit()):
+        return parse_address(mask)
+    address, _, length = mask.rpartition("/")
+    # Python would also take a net mask or "08" behind the slash and a zone before it; Go takes neither.
+    if _LENGTH.fullmatch(length) is None or "%" in address or len(mask) > _LONGEST_ADDRESS:
         return None
     try:
         return ipaddress.ip_network(mask, strict=False)
@@ -38,20 +43,35 @@ def _parse_network(mask: str) -> _Network | None:
         return None
 
 
+_parse_operators_mask = lru_cache(maxsize=1 << 14)(parse_mask)
+"""For what an operator wrote: a bounded number of texts, asked for at each call. What callers send is parsed each time."""
+
+
 def match_mask(address: str, mask: str) -> bool:
     """An IP address equal to the mask or inside it, same family."""
     source = parse_address(address)
-    if source is None:
-        return False
-    network = _parse_network(mask)
-    if network is not None:
-        return source.version == network.version and source in network
-    return parse_address(mask) == source
+    return source is not None and _admits(_parse_operators_mask(mask), source)
+
+
+def _admits(mask: Address | Network | None, source: Address) -> bool:
+    if isinstance(mask, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return source.version == mask.version and not has_zone(source) and source in mask
+    return mask == source
+
+
+def has_zone(address: Address) -> bool:
+    """`fe80::1%eth0` is in no network, whatever its bits."""
+    return isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None
 
 
 def match_masks(address: str, host: str, masks: Sequence[str]) -> bool:
     """Whether a source is admitted. `host` is the From header's host, compared to the letter."""
-    if parse_address(address) is None:
+    source = parse_address(address)
+    if source is None:
         return True
-    valid = [mask for mask in masks if is_valid_mask(mask)]
-    return not valid or any(mask == host or match_mask(address, mask) for mask in valid)
+    valid = list(valid_masks(masks))
+    return not valid or any(mask == host or _admits(_parse_operators_mask(mask), source) for mask in valid)
+
+
+def valid_masks(masks: Sequence[str]) -> Iterator[str]:
+    return (mask for mask in masks if is_valid_mask(mask))

@@ -1,16 +1,13 @@
-"""Telephone numbers, written in many ways (livekit-sip-semantics.md §2.1)."""
+"""Telephone numbers as trunks compare them (livekit-sip-semantics.md §2.1, §2.2). Rules compare to the letter, in `rules.py`."""
 
-import re
-from functools import lru_cache
+from collections.abc import Sequence
 
-_NUMBER = re.compile(r"\+?[0-9\- ()]+")
-_NOISE = str.maketrans("", "", " -()")
+from bridge.model.numbers import normalize_number
+
+__all__ = ["normalize_number", "number_in"]
 
 
-@lru_cache(maxsize=1 << 16)
-def normalize_number(number: str) -> str:
-    """`(123) 456 7890` → `+1234567890`. What is no number (a user such as `alice`) stays as it is; no country logic."""
-    if not number or _NUMBER.fullmatch(number) is None:
-        return number
-    digits = number.translate(_NOISE)
-    return digits if digits.startswith("+") else "+" + digits
+def number_in(number: str, numbers: Sequence[str]) -> bool:
+    """To the letter or normalised, which comes to the same: equal texts are equal when normalised."""
+    wanted = normalize_number(number)
+    return any(wanted == normalize_number(entry) for entry in numbers)

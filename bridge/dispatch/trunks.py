@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bridge.dispatch.addresses import match_masks
-from bridge.dispatch.numbers import normalize_number
+from bridge.dispatch.numbers import normalize_number, number_in
 from bridge.dispatch.trace import Mismatch
 from bridge.model.caller import Caller
 from bridge.model.trunk import InboundTrunk
@@ -70,12 +70,6 @@ def trunk_mismatch(trunk: InboundTrunk, caller: Caller) -> Mismatch | None:
     if trunk.numbers and not number_in(caller.called, trunk.numbers):
         return Mismatch("numbers", caller.called, trunk.numbers)
     return None
-
-
-def number_in(number: str, numbers: Sequence[str]) -> bool:
-    """To the letter or normalised: trunks compare both ways, rules do not (trap 3)."""
-    wanted = normalize_number(number)
-    return any(number == entry or wanted == normalize_number(entry) for entry in numbers)
 
 
 def candidates(trunks: Iterable[InboundTrunk], called: str) -> list[InboundTrunk]:

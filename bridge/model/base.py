@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-_SECONDS = re.compile(r"^(-?\d{1,12}(?:\.\d{1,9})?)s$")
+_SECONDS = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
 
 
 class LiveKitModel(BaseModel):
@@ -19,17 +19,23 @@ class LiveKitModel(BaseModel):
 
 
 def _read_duration(value: Any) -> Any:
-    if isinstance(value, str) and (match := _SECONDS.match(value)):
-        return timedelta(seconds=float(match[1]))
-    return value
+    if not isinstance(value, str) or (match := _SECONDS.fullmatch(value)) is None:
+        return value
+    nanoseconds = int(match[2]) * 1_000_000_000 + int((match[3] or "").ljust(9, "0"))
+    # A timedelta ends at microseconds. Finer is rounded away from zero: what is over a limit by a nanosecond, or negative, stays so.
+    length = timedelta(microseconds=-(-nanoseconds // 1000))
+    return -length if match[1] else length
 
 
 def _write_duration(value: timedelta) -> str:
-    return f"{value.total_seconds():g}s"
+    microseconds = value // timedelta(microseconds=1)
+    seconds, fraction = divmod(abs(microseconds), 1_000_000)
+    digits = f"{fraction:06}".removesuffix("000") if fraction else ""
+    return f"{'-' if microseconds < 0 else ''}{seconds}{'.' if digits else ''}{digits}s"
 
 
 Duration = Annotated[timedelta, BeforeValidator(_read_duration), PlainSerializer(_write_duration, when_used="json")]
-"""Protobuf's Duration: "10s", "0.5s", a number of seconds, or ISO 8601."""
+"""Protobuf's Duration: "10s", "0.5s", a number of seconds, or ISO 8601. Written with 0, 3 or 6 digits after the point, as protobuf does."""
 
 
 def enum_by_name(kind: type[IntEnum]) -> BeforeValidator:

@@ -18,9 +18,10 @@ _TOKENS = re.compile(r"[A-Za-z0-9\-.!%*_+`'~ \t]*")
 # What Go's strconv.Unquote takes between double quotes: no raw quote or line break, and its escapes.
 _QUOTED = re.compile(
     r'"(?:[^"\\\n]|\\(?:[abfnrtv\\"]|x[0-9a-fA-F]{2}|u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
-    r'|U(?:000[0-9a-fA-F]|0010)[0-9a-fA-F]{4}|[0-3][0-7]{2}))*"'
+    r'|U(?!0000[dD][89a-fA-F])(?:000[0-9a-fA-F]|0010)[0-9a-fA-F]{4}|[0-3][0-7]{2}))*"'
 )
-_URI = re.compile(r"(?:sip|sips|tel):[^ ]*")
+_GO_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+_SCHEMES = frozenset({"sip", "sips", "tel"})
 
 
 class InvalidHeader(ValueError):  # noqa: N818  (says what it is)
@@ -29,7 +30,7 @@ class InvalidHeader(ValueError):  # noqa: N818  (says what it is)
 
 def check_name(name: str, *, restrict: bool) -> tuple[str, ...]:
     """Soft failures of a header's name. `restrict`: for headers that we would send. Raises InvalidHeader."""
-    if not name or len(name.encode()) > NAME_LIMIT:
+    if not name or len(name.encode("utf-8", "surrogatepass")) > NAME_LIMIT:
         raise InvalidHeader(f"a header name has 1 to {NAME_LIMIT} bytes")
     if _NAME.fullmatch(name) is None:
         raise InvalidHeader(f"the header name {name!r} holds a character that is not allowed")
@@ -39,7 +40,9 @@ def check_name(name: str, *, restrict: bool) -> tuple[str, ...]:
 
 
 def check_value(name: str, value: str) -> tuple[str, ...]:
-    """Soft failures of a header's value. Raises InvalidHeader."""
+    """Soft failures of a header's value; an empty one has none. Raises InvalidHeader."""
+    if not value:
+        return ()
     if len(value.encode("utf-8", "surrogatepass")) > VALUE_LIMIT:
         raise InvalidHeader(f"the value of {name!r} is over {VALUE_LIMIT} bytes")
     if any((ord(character) < 0x20 and character != "\t") or ord(character) == 0x7F for character in value):
@@ -61,7 +64,7 @@ def check_name_address(value: str) -> None:
         start, end = value.index("<"), value.index(">")
         if end < start:
             raise InvalidHeader("the angle brackets are the wrong way round")
-        display, uri = value[:start].strip(" \t"), value[start + 1 : end]
+        display, uri = value[:start].strip(_GO_SPACE), value[start + 1 : end]
         if display.startswith('"') or display.endswith('"'):
             if _QUOTED.fullmatch(display) is None:
                 raise InvalidHeader("the display name is not a valid quoted string")
@@ -71,7 +74,7 @@ def check_name_address(value: str) -> None:
         uri = value
         if any(character in uri for character in ",? "):
             raise InvalidHeader("without angle brackets an address holds no comma, question mark or space")
-    if _URI.fullmatch(uri) is None:
+    if uri.partition(":")[0] not in _SCHEMES or " " in uri:
         raise InvalidHeader("the address is no sip:, sips: or tel: URI")
 
 

@@ -36,10 +36,10 @@ class MediaConfig(LiveKitModel):
     media_timeout: Duration | None = None
 
     def merged_with(self, second: "MediaConfig") -> "MediaConfig":
-        """Merge(self, second), §1.6: encryption is the second's unless unset or DISABLE, the timeout the second's if set, the codecs the
-        second's if it lists any."""
+        """Merge(self, second), §1.6: encryption is the second's unless unset, or DISABLE while the first says something; the timeout the
+        second's if set, the codecs the second's if it lists any."""
         encryption = second.encryption
-        if encryption in (None, MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE):
+        if self.encryption is not None and encryption in (None, MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE):
             encryption = self.encryption
         codecs = second if second.codecs else self
         return MediaConfig(

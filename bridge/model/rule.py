@@ -1,6 +1,7 @@
 """Dispatch rules: which room a caller goes to (livekit-sip-semantics.md §1.3, §1.4)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -81,7 +82,29 @@ class DispatchRule(LiveKitModel):
     krisp_enabled: bool = False
     media_encryption: Encryption = MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE
     media: MediaConfig | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
     @property
     def pin(self) -> str:
         return self.rule.pin if self.rule else ""
+
+
+class NewDispatchRule(LiveKitModel):
+    """CreateSIPDispatchRuleRequest: the rule, or (deprecated, and only without it) its parts at the top level (§1.8)."""
+
+    dispatch_rule: DispatchRule | None = None
+    rule: Rule | None = None
+    trunk_ids: tuple[str, ...] = ()
+    hide_phone_number: bool = False
+    inbound_numbers: tuple[str, ...] = ()
+    name: str = ""
+    metadata: str = ""
+    attributes: Mapping[str, str] = Field(default_factory=dict)
+    room_preset: str = ""
+    room_config: Mapping[str, Any] | None = None
+
+    def as_rule(self) -> DispatchRule:
+        if self.dispatch_rule is not None:
+            return self.dispatch_rule
+        return DispatchRule(**{name: getattr(self, name) for name in type(self).model_fields if name != "dispatch_rule"})

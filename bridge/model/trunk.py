@@ -1,6 +1,7 @@
 """Trunks: whom we take calls from, and whom we would call through (livekit-sip-semantics.md §1.1, §1.2, §1.5)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import IntEnum
 from typing import Annotated
 
@@ -52,6 +53,8 @@ class InboundTrunk(LiveKitModel):
     krisp_enabled: bool = False
     media_encryption: Encryption = MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE
     media: MediaConfig | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
     @property
     def asks_for_credentials(self) -> bool:
@@ -77,6 +80,8 @@ class OutboundTrunk(LiveKitModel):
     include_headers: IncludeHeaders = HeaderOptions.SIP_NO_HEADERS
     media_encryption: Encryption = MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE
     media: MediaConfig | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     from_host: str = ""
 
 

@@ -75,14 +75,12 @@ def _apply(stored: _Object, update: LiveKitModel, lists: tuple[str, ...]) -> _Ob
         if value is None or field in ("media", "media_encryption", "attributes"):
             continue
         changes[field] = value.apply(getattr(stored, field)) if field in lists else value
-    media = upgraded(stored.media, stored.media_encryption)
     new_media: MediaConfig | None = getattr(update, "media", None)
     new_encryption: MediaEncryption | None = getattr(update, "media_encryption", None)
-    if new_encryption is not None:
-        unset = new_encryption is MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE
-        media = media.model_copy(update={"encryption": None if unset else new_encryption})
-    if new_media is not None:
-        media = new_media
-    # The legacy field follows the new one (§1.6).
+    # Each field is replaced by itself; then the legacy one fills `media` where that says nothing, and follows it (§1.6).
+    media = upgraded(
+        new_media if new_media is not None else stored.media,
+        new_encryption if new_encryption is not None else stored.media_encryption,
+    )
     legacy = media.encryption if media.encryption is not None else MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE
     return stored.model_copy(update={**changes, "media": media, "media_encryption": legacy})

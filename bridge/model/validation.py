@@ -3,17 +3,18 @@
 A check raises InvalidObject, or returns soft failures: sentences that refuse nothing.
 """
 
-import re
 from collections.abc import Mapping
 
 from bridge.model.headers import InvalidHeader, check_header_names, check_headers
 from bridge.model.list_update import InvalidUpdate, ListUpdate
 from bridge.model.media import MEDIA_TIMEOUT_LIMIT, MediaConfig
-from bridge.model.rule import DispatchRule
-from bridge.model.trunk import InboundTrunk, OutboundTrunk
+from bridge.model.rule import DispatchRule, NewDispatchRule
+from bridge.model.trunk import InboundTrunk, LegacyTrunk, OutboundTrunk
 from bridge.model.update import InboundTrunkUpdate, OutboundTrunkUpdate, RuleUpdate
 
 Soft = tuple[str, ...]
+
+_CODEC_FORBIDDEN = frozenset(" \t\n\r/")
 
 
 class InvalidObject(ValueError):  # noqa: N818  (says what it is)
@@ -25,7 +26,7 @@ def check_media(media: MediaConfig | None) -> None:
     if media is None:
         return
     for codec in media.codecs:
-        if not codec.name or "/" in codec.name or re.search(r"\s", codec.name):
+        if not codec.name or not _CODEC_FORBIDDEN.isdisjoint(codec.name):
             raise InvalidObject("a codec's name is not empty and holds neither white space nor a slash")
     if media.media_timeout is not None and not 0 <= media.media_timeout.total_seconds() <= MEDIA_TIMEOUT_LIMIT:
         raise InvalidObject("media_timeout is between 0 and 10 minutes")
@@ -84,13 +85,18 @@ def check_new_outbound_trunk(trunk: OutboundTrunk | None) -> Soft:
     return check_outbound_trunk(trunk)
 
 
-def check_new_rule(rule: DispatchRule | None) -> Soft:
-    """CreateSIPDispatchRuleRequest in its new form, §1.8."""
-    if rule is None:
-        raise InvalidObject("the dispatch rule is missing")
-    if rule.sip_dispatch_rule_id:
+def check_legacy_trunk(trunk: LegacyTrunk) -> Soft:
+    """SIPTrunkInfo, §1.5."""
+    if trunk.inbound_numbers_regex:
+        raise InvalidObject("inbound_numbers_regex is not supported any more")
+    return ()
+
+
+def check_new_rule(request: NewDispatchRule) -> Soft:
+    """CreateSIPDispatchRuleRequest in either form, §1.8."""
+    if request.dispatch_rule is not None and request.dispatch_rule.sip_dispatch_rule_id:
         raise InvalidObject("the id of a new rule must be empty")
-    return check_rule(rule)
+    return check_rule(request.as_rule())
 
 
 def check_inbound_change(trunk_id: str, replace: InboundTrunk | None, update: InboundTrunkUpdate | None) -> Soft:
@@ -99,8 +105,7 @@ def check_inbound_change(trunk_id: str, replace: InboundTrunk | None, update: In
     if replace is not None:
         return check_inbound_trunk(replace)
     if update is not None:
-        _check_lists(update.numbers, update.allowed_addresses, update.allowed_numbers)
-        check_media(update.media)
+        check_inbound_update(update)
     return ()
 
 
@@ -110,10 +115,7 @@ def check_outbound_change(trunk_id: str, replace: OutboundTrunk | None, update: 
     if replace is not None:
         return check_outbound_trunk(replace)
     if update is not None:
-        _check_lists(update.numbers)
-        check_host("address", update.address or "")
-        check_host("from_host", update.from_host or "")
-        check_media(update.media)
+        check_outbound_update(update)
     return ()
 
 
@@ -123,9 +125,26 @@ def check_rule_change(rule_id: str, replace: DispatchRule | None, update: RuleUp
     if replace is not None:
         return check_rule(replace)
     if update is not None:
-        _check_lists(update.trunk_ids)
-        check_media(update.media)
+        check_rule_update(update)
     return ()
+
+
+def check_inbound_update(update: InboundTrunkUpdate) -> None:
+    """SIPInboundTrunkUpdate by itself. What the changed trunk then is, `bridge.model.change` checks (§1.9)."""
+    _check_lists(update.numbers, update.allowed_addresses, update.allowed_numbers)
+    check_media(update.media)
+
+
+def check_outbound_update(update: OutboundTrunkUpdate) -> None:
+    """SIPOutboundTrunkUpdate by itself: its hosts are checked only in the changed trunk (§1.9)."""
+    _check_lists(update.numbers)
+    check_media(update.media)
+
+
+def check_rule_update(update: RuleUpdate) -> None:
+    """SIPDispatchRuleUpdate by itself."""
+    _check_lists(update.trunk_ids)
+    check_media(update.media)
 
 
 def _check_action(object_id: str, replace_id: str, has_action: bool) -> None:
