@@ -73,7 +73,7 @@ class Application:
             journal=store,
             clock=clock,
         )
-        self._story = Story(world, settings.calls.story(settings.pin.options()))
+        self._story = Story(world, settings.calls.story(settings.pin.options(), settings.media.orphan_limit))
         self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
         self._health = Health(self.pbxes, self.node, self.registry)
         if settings.http.listen is not None:

@@ -76,7 +76,6 @@ class Asterisk(Part):
     trusted_endpoints: dict[str, str] = Field(
         default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
     )
-    media_lease: int = Field(default=10, ge=3, le=3600, description="seconds that a frozen server may hold a call's sound")
 
     @model_validator(mode="before")
     @classmethod
@@ -93,7 +92,6 @@ class Asterisk(Part):
             user=self.ami.user,
             secret=self.ami.secret.get_secret_value(),
             trusted_endpoints=self.trusted_endpoints,
-            media_lease=self.media_lease,
         )
 
 
@@ -142,6 +140,7 @@ class Media(Part):
     listen: Address = Field(default=("127.0.0.1", 9092), description="where the PBX sends audio (AudioSocket)")
     public_host: str = Field(default="", description="what the PBX connects to, where that is not the listening address")
     max_calls: int = Field(default=200, ge=1, description="calls this node carries")
+    orphan_limit: int = Field(default=30, ge=10, le=3600, description="seconds that callers talk on while the PBX hears nothing of us")
     ringback: Literal["us", "eu", "uk"] = Field(default="us", description="whose tones: us, eu, uk")
     prompts: Path | None = Field(default=None, description="a folder with your own recordings (enter_pin.wav, ringback.wav, …)")
     language: str = Field(default="en", pattern=r"^[a-z]{2}(-[A-Za-z]+)?$", description="the language of our recordings")
@@ -192,9 +191,10 @@ class Calls(Part):
     room_failure: Literal["reject", "fallback"] = Field(default="fallback", description="when a room cannot be had: 503 or the fallback")
     drain: float = Field(default=0.0, ge=0, description="seconds that calls may go on after SIGTERM; 0 leaves them up for the next server")
 
-    def story(self, pin: PinOptions) -> StoryOptions:
+    def story(self, pin: PinOptions, orphan_limit: int) -> StoryOptions:
         return StoryOptions(
             pin=pin,
+            orphan_limit=orphan_limit,
             over_capacity_falls_back=self.over_limit == "fallback",
             room_failure_falls_back=self.room_failure == "fallback",
         )

@@ -1,6 +1,7 @@
 """The end of a call: leave the room, free the PBX, write the one record. Every step is taken, whatever became of the others."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 
 import structlog
@@ -40,6 +41,8 @@ class Closing:
                 status = over.status
             await self._quietly(self._announce(call, over), self._options.announcement_timeout)
             await self._quietly(self._free_leg(call, over), FREEING_TIMEOUT)
+        elif over.reason is EndReason.PBX_GONE:
+            await self._quietly(self._give_up(call))
         answered = call.answered
         await self.let_go(call)
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
@@ -89,6 +92,11 @@ class Closing:
                 await asyncio.sleep(FREEING_PAUSE)
             else:
                 return
+
+    async def _give_up(self, call: Call) -> None:
+        """Should the PBX turn out to be alive, then the call is its operator's: said once, and kept by the adapter until it can be told."""
+        with contextlib.suppress(Unavailable):
+            await call.leg.fall_back()
 
     async def _keep(self, record: CallRecord) -> None:
         try:

@@ -101,7 +101,10 @@ class PinDialogue:
                 async with asyncio.timeout(left):
                     event = await self._call.keys.get()
             except TimeoutError:
-                return Failure.TOO_SLOW
+                if self._call.control.is_set():
+                    return Failure.TOO_SLOW
+                # Keys do not reach us: no fault of the caller's. Once they do again, the watchers ask for a new prompt.
+                event = await self._call.keys.get()
             now = self._clock.monotonic()
             match event:
                 case AskAgain():

@@ -91,7 +91,7 @@ class Story:
             case CallOver():
                 return cause
             case LegGone():
-                return await self._how_it_ended(call)
+                return await self._how_it_ended(call, str(cause))
             case Superseded():
                 raise cause
             case Unavailable():
@@ -100,12 +100,12 @@ class Story:
                 log.error("a fault of ours ends the call", exc_info=cause)
                 return CallOver(EndReason.ERROR, detail=type(cause).__name__, status=500, fall_back=True)
 
-    async def _how_it_ended(self, call: Call) -> CallOver:
+    async def _how_it_ended(self, call: Call, what_the_pbx_said: str) -> CallOver:
         try:
             async with asyncio.timeout(self._options.cleaning_timeout):
                 return leg_ended(await call.leg.ended(), call.answered)
         except (TimeoutError, Unavailable):
-            return CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail="the PBX no longer has the call", gone=True)
+            return CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail=f"the PBX no longer has the call: {what_the_pbx_said}", gone=True)
 
     async def _steps(self, call: Call, watchers: Watchers, known: bool) -> None:
         if known:
@@ -275,6 +275,7 @@ class Story:
 
     async def _talk(self, call: Call) -> None:
         call.change(ticket=call.ticket_with(attributes.CALL_STATUS, attributes.ACTIVE))
+        call.leg.set_media_lease(self._options.orphan_limit)
         await self._answer(call, CallState.TALKING)
         if call.seat is None:
             raise RuntimeError("talk comes after the seat")

@@ -87,7 +87,7 @@ class Watchers:
                     await self._pressed(digit)
                 case MediaLost():
                     self._media_lost()
-                case ControlLost():
+                case ControlLost() if self._call.control.is_set():
                     log.warning("the PBX cannot be told anything for the moment")
                     self._call.control.clear()
                     self._start(self._without_control())

@@ -63,7 +63,8 @@ class PbxHealth:
 
 
 class Leg(Protocol):
-    """One phone call, held by the PBX.
+    """One phone call, held by the PBX. Its end (`reject`, `fall_back`, `hang_up`) is brought about once the PBX can be told again, when it
+    could not be told at once.
 
     Commands raise `LegGone` once the call has ended, `Unavailable` when the PBX does not answer in time, `Superseded` when a newer
     controller has taken over. No other error leaves an adapter.
@@ -99,6 +100,10 @@ class Leg(Protocol):
 
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         """Answer if needed, then send the call's audio to this address. Called again, the call moves to the new address."""
+
+    def set_media_lease(self, seconds: int) -> None:
+        """How long the PBX leaves the call's audio with the node when it hears nothing of us; from the next `connect` or renewal on.
+        The adapter renews it as long as we live, and has a short one of its own until this is called."""
 
     def events(self) -> AsyncIterator[LegEvent]:
         """What happens on the call from now on, in order, to one reader; ends when the leg has ended."""

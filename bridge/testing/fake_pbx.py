@@ -26,6 +26,8 @@ class FakeLeg:
         pbx: str = "fake",
     ) -> None:
         self.said: list[str] = []
+        self._wanted_end: Ending | None = None
+        self.media_lease = 10
         self.notes: list[str] = []
         self.digits_sent = ""
         self.transfer_outcome: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()
@@ -67,12 +69,14 @@ class FakeLeg:
         await self._command("ring")
 
     async def reject(self, status: int) -> None:
+        self._wanted_end = Ending(EndedBy.ROOMLINE, sip_status=status)
         await self._command("reject", str(status))
-        self.end(Ending(EndedBy.ROOMLINE, sip_status=status))
+        self.end(self._wanted_end)
 
     async def fall_back(self) -> None:
+        self._wanted_end = Ending(EndedBy.PBX, fell_back=True)
         await self._command("fall_back")
-        self.end(Ending(EndedBy.PBX, fell_back=True))
+        self.end(self._wanted_end)
 
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         del answer_headers
@@ -87,6 +91,9 @@ class FakeLeg:
         else:
             self._sound = sound
             sound.pbx_connected(self)
+
+    def set_media_lease(self, seconds: int) -> None:
+        self.media_lease = seconds
 
     def events(self) -> AsyncIterator[LegEvent]:
         return until_none(self._events)
@@ -110,9 +117,10 @@ class FakeLeg:
         await self._world.command("leg.hang_up")
         if self.ending.done():
             return
+        self._wanted_end = Ending(EndedBy.ROOMLINE)
         self._check("hang_up")
         self.said.append(f"hang_up {reason.value}")
-        self.end(Ending(EndedBy.ROOMLINE))
+        self.end(self._wanted_end)
 
     async def ended(self) -> Ending:
         return await asyncio.shield(self.ending)
@@ -163,6 +171,8 @@ class FakeLeg:
         if not self._control:
             self._control = True
             self.happened(ControlBack())
+            if self._wanted_end is not None:
+                self.end(self._wanted_end)
 
     def end(self, ending: Ending) -> None:
         if self.ending.done():

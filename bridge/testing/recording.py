@@ -84,8 +84,13 @@ class Recording:
         return self.frames[0].at + position / self.rate
 
     def position(self, moment: float) -> int:
-        """The place on the time line (0 at the first sample) of a moment."""
-        return max(0, round((moment - self.frames[0].at) * self.rate)) if self.frames else 0
+        """The place on the time line (0 at the first sample) of a moment: by the frame that came last, since what was held up comes all
+        at once."""
+        index = bisect_right(self.frames, moment, key=lambda frame: frame.at) - 1
+        if index < 0:
+            return 0
+        position = self.frames[index].position + round((moment - self.frames[index].at) * self.rate)
+        return min(position, self.frames[index + 1].position) if index + 1 < len(self.frames) else position
 
     def _position(self, moment: float | None, default: int) -> int:
         return default if moment is None else self.position(moment)

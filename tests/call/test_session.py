@@ -12,7 +12,7 @@ from bridge.dispatch.trace import Trace
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
-from bridge.pbx.port import Held, Resumed
+from bridge.pbx.port import ControlLost, Held, Resumed
 from bridge.testing.fakes import FakeDispatcher, FakeNode, FakeWorld, MemoryStore
 from bridge.testing.time_travel import EPOCH, travel
 from tests.call.stage import ASK_PIN, CALLER, CONFLICT, NO_RULE, NO_TRUNK, PIN, accept, note_of, open_rule, pin_rule, stage
@@ -356,6 +356,40 @@ def test_given_a_pin_being_entered_when_control_comes_back_then_it_is_asked_agai
     travel(story())
 
 
+def test_given_a_pin_being_entered_when_keys_cannot_reach_us_then_it_is_no_fault_of_the_callers() -> None:
+    async def story() -> None:
+        async with stage(pin_rule()) as on:
+            leg = on.pbx.call(CALLER)
+            await on.asked_for_pin()
+            leg.lose_control()
+            await asyncio.sleep(60)
+            leg.regain_control()
+            await on.until(lambda: on.node.opened[0].playing is ClipName.ENTER_PIN)
+            leg.press(f"{PIN}#")
+            await on.talking(leg)
+            leg.caller_hangs_up()
+            assert (await on.until_over()).pin_tries == 1
+
+    travel(story())
+
+
+def test_given_word_of_the_same_loss_of_control_twice_then_it_counts_once() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await asyncio.sleep(1)
+            leg.lose_control()
+            leg.happened(ControlLost())
+            await asyncio.sleep(5)
+            leg.regain_control()
+            await on.talking(leg)
+            await asyncio.sleep(60)
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
 def test_given_a_ringing_call_when_control_stays_away_then_it_is_given_up_as_the_lease_has_it() -> None:
     async def story() -> None:
         async with stage() as on:
@@ -365,6 +399,20 @@ def test_given_a_ringing_call_when_control_stays_away_then_it_is_given_up_as_the
             record = await on.until_over()
             assert record.end_reason is EndReason.PBX_GONE
             assert record.ended_at - EPOCH < 15
+            leg.regain_control()
+            assert (await leg.ended()).fell_back, "the PBX was alive after all: its caller is the operator's"
+
+    travel(story())
+
+
+def test_given_a_talk_then_its_media_lease_is_the_long_one() -> None:
+    async def story() -> None:
+        async with stage(options=StoryOptions(orphan_limit=77)) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            assert leg.media_lease == 77
+            leg.caller_hangs_up()
+            await on.until_over()
 
     travel(story())
 

@@ -13,7 +13,7 @@ from bridge.testing.recording import Samples
 from bridge.testing.stack import Stack
 
 PIN = "4711"
-ECHO, PIN_ECHO, PIN_EMPTY, EMPTY, MEETING = "+15550001", "+15550002", "+15550003", "+15550004", "+15550005"
+ECHO, PIN_ECHO, PIN_EMPTY, EMPTY, MEETING, OWN_ECHO = (f"+1555000{number}" for number in range(1, 7))
 RINGBACK_HZ = (440.0, 480.0)
 SPEECH_HZ = 700.0
 
@@ -30,6 +30,7 @@ CONFIGURATION: dict[str, Any] = {
         direct(PIN_EMPTY, "nobody-behind-a-pin", PIN),
         direct(EMPTY, "nobody"),
         direct(MEETING, "meeting"),
+        {"numbers": [OWN_ECHO], "name": "echo for each", "rule": {"dispatch_rule_individual": {"room_prefix": "echo-"}}},
     ],
 }
 
@@ -69,9 +70,9 @@ async def hears_itself(call: CarrierCall, within: float = 5.0) -> None:
     """The caller speaks until the echo comes back. Raises AssertionError when it does not."""
     began = time.monotonic()
     while time.monotonic() - began < within:
-        since = await call.say(tone(8000, 0.6, [SPEECH_HZ]))
+        since = await call.say(tone(8000, 0.6, [SPEECH_HZ]), 8000)
         await asyncio.sleep(max(0.0, since + 0.7 - time.monotonic()))
-        if is_tone(call.heard.samples(since + 0.3, since + 0.55), 8000, [SPEECH_HZ]):
+        if is_tone(call.heard.samples(since + 0.3, since + 0.55), call.heard.rate, [SPEECH_HZ]):
             return
     raise AssertionError("the caller does not hear the echo")
 

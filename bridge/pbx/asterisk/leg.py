@@ -1,6 +1,7 @@
 """One phone call as Asterisk holds it: a channel, moved between the contexts of dialplan/asterisk/roomline.conf."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
@@ -25,6 +26,13 @@ TRANSFER_LIMIT = 65.0
 _CAUSES = {403: 21, 404: 1, 408: 18, 410: 22, 480: 19, 486: 17, 488: 58, 500: 38, 503: 34}
 """Q.850 causes for channels that know no SIP statuses; the nearest for others (asterisk.md)."""
 
+MOVE_LIMIT, MOVE_PAUSE = 10.0, 0.02
+"""Seconds for a channel to go where it was sent before it can be sent on, and between two looks."""
+
+_ON_ITS_WAY = "channel not up."
+"""What Redirect is refused with while an earlier one has not been carried out (on a busy machine), and when the channel is just being
+hung up: then the event of that is on its way to us."""
+
 _END = object()
 
 
@@ -33,10 +41,6 @@ class Commander(Protocol):
 
     @property
     def name(self) -> str: ...
-
-    @property
-    def media_lease(self) -> int:
-        """Seconds a channel stays in AudioSocket without a renewal."""
 
     async def make_sure(self) -> None:
         """After an absence, see first what has become of our calls. Raises Unavailable, Superseded."""
@@ -56,6 +60,7 @@ class AsteriskLeg:
         caller: Caller,
         *,
         sip: bool,
+        media_lease: int,
         note: str | None = None,
         note_generation: int = 0,
         answered: bool = False,
@@ -74,6 +79,8 @@ class AsteriskLeg:
         self._transfer: asyncio.Future[TransferResult] | None = None
         self._our_status: int | None = None
         self._we_end_it = False
+        self._wanted_end: tuple[str, dict[str, str | int]] | None = None
+        self.media_lease = media_lease
         self.media_lease_runs = False
 
     @property
@@ -110,23 +117,26 @@ class AsteriskLeg:
             raise LocalProtocolError(f"{status} is no SIP status to reject a call with")
         self._we_end_it, self._our_status = True, status
         if self._sip:
-            await self._tell("PJSIPHangup", Cause=status)
+            await self._end_by("PJSIPHangup", Cause=status)
         else:
-            await self._tell("Hangup", Cause=_CAUSES.get(status, 31))
+            await self._end_by("Hangup", Cause=_CAUSES.get(status, 31))
 
     async def fall_back(self) -> None:
         self.media_lease_runs = False
-        await self._move("roomline-fallback")
+        await self._end_by("Redirect", Context="roomline-fallback", Exten="s", Priority=1)
 
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         # Asterisk cannot add headers to a 200 (docs/differences.md), so `answer_headers` have nowhere to go.
         del answer_headers
         host = f"[{address.host}]" if ":" in address.host else address.host
-        media = f"{address.token},{host}:{address.port},{address.rate},{self._commander.media_lease}"
+        media = f"{address.token},{host}:{address.port},{address.rate},{self.media_lease}"
         self._token = address.token
         self.media_lease_runs = True
         await self._tell("Setvar", Variable="ROOMLINE_MEDIA", Value=media)
         await self._move("roomline-media")
+
+    def set_media_lease(self, seconds: int) -> None:
+        self.media_lease = seconds
 
     async def send_digits(self, digits: str) -> None:
         for digit in digits.upper():
@@ -166,10 +176,8 @@ class AsteriskLeg:
         if self.has_ended:
             return
         self._we_end_it = True
-        try:
-            await self._tell("Hangup", Cause=16)
-        except LegGone:
-            return
+        with contextlib.suppress(LegGone):
+            await self._end_by("Hangup", Cause=16)
 
     async def ended(self) -> Ending:
         return await asyncio.shield(self._ending)
@@ -220,16 +228,45 @@ class AsteriskLeg:
         self._events.put_nowait(_END)
         self.transfer_ended(TransferResult(ok=True, reason="the call ended during the transfer"))
 
+    async def end_as_wanted(self) -> None:
+        """Say once more how the call shall end, if its story is over and the PBX could not be told. Raises nothing."""
+        if self._wanted_end is not None:
+            action, headers = self._wanted_end
+            try:
+                await self._tell(action, **headers)
+            except (LegGone, Unavailable) as error:
+                log.warning("a call whose story is over could not be ended", channel=self.channel, error=str(error))
+
+    async def _end_by(self, action: str, **headers: str | int) -> None:
+        self._wanted_end = action, headers
+        await self._tell(action, **headers)
+
     async def _move(self, context: str) -> None:
         await self._tell("Redirect", Context=context, Exten="s", Priority=1)
 
     async def _tell(self, action: str, **headers: str | int) -> None:
+        try:
+            async with asyncio.timeout(MOVE_LIMIT):
+                while True:
+                    answer = await self._ask(action, headers)
+                    if not answer.message.endswith(_ON_ITS_WAY):
+                        break
+                    await asyncio.sleep(MOVE_PAUSE)
+        except TimeoutError:
+            raise Unavailable(f"{self.channel} did not leave its place within {MOVE_LIMIT:g} s") from None
+        if answer.ok:
+            return
+        if _means_gone(answer.message.lower()):
+            raise LegGone(f"{self.channel}: {answer.message}")
+        raise Unavailable(f"Asterisk refused {action}: {answer.message}")
+
+    async def _ask(self, action: str, headers: Headers) -> Answer:
         await self._commander.make_sure()
         if self.has_ended:
             raise LegGone(f"the call on {self.channel} has ended")
-        answer = await self._commander.command(action, {"Channel": self.channel, **headers})
-        if answer.ok:
-            return
-        if "channel" in answer.message.lower():
-            raise LegGone(f"{self.channel}: {answer.message}")
-        raise Unavailable(f"Asterisk refused {action}: {answer.message}")
+        return await self._commander.command(action, {"Channel": self.channel, **headers})
+
+
+def _means_gone(message: str) -> bool:
+    """Each action has its own words for a channel that is no more."""
+    return "no such channel" in message or ("channel" in message and "not exist" in message)

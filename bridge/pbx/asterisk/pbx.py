@@ -32,8 +32,8 @@ AWAY = 3.0
 
 @dataclass(frozen=True, slots=True)
 class AsteriskOptions:
-    """One Asterisk. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node; `trusted_endpoints`
-    says which PJSIP endpoint stands for which trunk."""
+    """One Asterisk. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node, where its story says
+    nothing else; `trusted_endpoints` says which PJSIP endpoint stands for which trunk."""
 
     name: str
     host: str = "127.0.0.1"
@@ -79,10 +79,6 @@ class AsteriskPbx:
     def name(self) -> str:
         return self._options.name
 
-    @property
-    def media_lease(self) -> int:
-        return self._options.media_lease
-
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
@@ -126,13 +122,14 @@ class AsteriskPbx:
                     self._understand(item)
 
     async def _came_up(self) -> None:
+        without_control = list(self._legs.values())
         try:
             await self._look_around()
         except Unavailable as error:
             log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
             return
         log.info("PBX connected", pbx=self.name, calls=len(self._legs))
-        for leg in self._legs.values():
+        for leg in without_control:
             leg.happened(ControlBack())
 
     def _went_down(self, reason: str) -> None:
@@ -147,7 +144,9 @@ class AsteriskPbx:
             if event.name == "UserEvent" and event["UserEvent"] == "RoomlineParked":
                 facts, headers = event["Facts"], event["Headers"]
                 caller = read_caller(facts, headers, self._options.trusted_endpoints)
-                self._adopt(AsteriskLeg(self, event["Channel"], event["Uniqueid"], caller, sip=is_sip(facts)))
+                self._adopt(
+                    AsteriskLeg(self, event["Channel"], event["Uniqueid"], caller, sip=is_sip(facts), media_lease=self._options.media_lease)
+                )
             return
         match event.name:
             case "UserEvent":
@@ -217,6 +216,8 @@ class AsteriskPbx:
                 for event in found:
                     group.create_task(self._take(event))
             self._beat_at = time.monotonic()
+            for leg in list(self._legs.values()):
+                await leg.end_as_wanted()
 
     async def _take(self, event: Event) -> None:
         """A call that is up in our contexts and that we did not know."""
@@ -240,6 +241,7 @@ class AsteriskPbx:
             unique_id,
             caller,
             sip=is_sip(facts),
+            media_lease=self._options.media_lease,
             note=await read_note(kept, get),
             note_generation=int(kept.partition(":")[0]) if kept[:1] in ("0", "1") else 0,
             answered=event["ChannelState"] == "6",
@@ -279,18 +281,18 @@ class AsteriskPbx:
                 log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=str(error))
 
     async def _renew(self) -> None:
-        """Renew the media leases, three times in each."""
+        """Renew the media leases, three times in the shortest."""
         while True:
-            await asyncio.sleep(self.media_lease / 3)
+            await asyncio.sleep(self._options.media_lease / 3)
             if not self._wire.connected:
                 continue
             try:
                 await self.make_sure()
-                channels = [leg.channel for leg in self._legs.values() if leg.media_lease_runs]
-                await asyncio.gather(*(self._renew_one(channel) for channel in channels))
+                legs = [leg for leg in self._legs.values() if leg.media_lease_runs]
+                await asyncio.gather(*(self._renew_one(leg) for leg in legs))
             except Unavailable as error:
                 log.warning("the media leases were not renewed", pbx=self.name, error=str(error))
 
-    async def _renew_one(self, channel: str) -> None:
+    async def _renew_one(self, leg: AsteriskLeg) -> None:
         # A refusal is a call that has just ended: its event is on the way.
-        await self._wire.action("AbsoluteTimeout", {"Channel": channel, "Timeout": self.media_lease})
+        await self._wire.action("AbsoluteTimeout", {"Channel": leg.channel, "Timeout": leg.media_lease})
