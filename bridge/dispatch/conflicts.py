@@ -1,11 +1,11 @@
 """What contradicts itself in a set of trunks and rules (livekit-sip-semantics.md §2.3, §2.5), and what an operator should know of."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
 
-from bridge.dispatch.addresses import is_valid_mask, match_mask, parse_address
+from bridge.dispatch.addresses import is_valid_mask, parse_mask
 from bridge.dispatch.directory import Directory
 from bridge.dispatch.numbers import normalize_number
 from bridge.model.rule import PIN_LENGTH, DispatchRule, can_be_entered
@@ -49,20 +49,61 @@ def rule_keys(rule: DispatchRule) -> Iterator[RuleKey]:
     return product(rule.trunk_ids or ("",), callers, numbers, (rule.pin,))
 
 
+def own_contradiction(rule: DispatchRule) -> str:
+    """How a rule contradicts itself, "" if it does not: it is of no kind, or one of its lists names something twice (trap 7)."""
+    if rule.rule is None or rule.rule.kind is None:
+        return "the rule is of no kind that is known"
+    lists: tuple[tuple[str, Sequence[str]], ...] = (
+        ("trunk", rule.trunk_ids),
+        ("calling number", [normalize_number(number) for number in rule.inbound_numbers]),
+        ("called number", [normalize_number(number) for number in rule.numbers]),
+    )
+    for what, values in lists:
+        if len(set(values)) != len(values):
+            twice = next(value for position, value in enumerate(values) if value in values[:position])
+            return f"{what} {twice!r} is named twice"
+    return ""
+
+
+def rules_contradict(first: DispatchRule, second: DispatchRule) -> Conflict:
+    """The Conflict of two rules that share a key."""
+    keys = (_common(side) for side in zip(_sides(first), _sides(second), strict=True))
+    trunk, caller, number = keys
+    return Conflict(first.sip_dispatch_rule_id, second.sip_dispatch_rule_id, _rule_words((trunk, caller, number, second.pin)))
+
+
+def _sides(rule: DispatchRule) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    return (
+        rule.trunk_ids or ("",),
+        [normalize_number(number) for number in rule.inbound_numbers] or [""],
+        [normalize_number(number) for number in rule.numbers] or [""],
+    )
+
+
+def _common(side: tuple[Sequence[str], Sequence[str]]) -> str:
+    of_first = frozenset(side[0])
+    return next(value for value in side[1] if value in of_first)
+
+
 class RuleConflicts:
-    """The check of §2.5, one rule after the other."""
+    """The check of §2.5, one rule after the other. It ends at the first rule that contradicts itself or one before it; of those before it
+    the first is named."""
 
     def __init__(self) -> None:
-        self._taken: dict[RuleKey, str] = {}
+        self._rules: list[DispatchRule] = []
+        self._taken: dict[RuleKey, int] = {}
 
     def add(self, rule: DispatchRule) -> None:
         """Raises Conflict."""
-        if rule.rule is None or rule.rule.kind is None:
-            raise Conflict(rule.sip_dispatch_rule_id, rule.sip_dispatch_rule_id, "the rule is of no kind that is known")
-        for key in rule_keys(rule):
-            if key in self._taken:
-                raise Conflict(self._taken[key], rule.sip_dispatch_rule_id, _rule_words(key))
-            self._taken[key] = rule.sip_dispatch_rule_id
+        contradiction = own_contradiction(rule)
+        if contradiction:
+            raise Conflict(rule.sip_dispatch_rule_id, rule.sip_dispatch_rule_id, contradiction)
+        keys = list(rule_keys(rule))
+        before = min((self._taken[key] for key in keys if key in self._taken), default=None)
+        if before is not None:
+            raise rules_contradict(self._rules[before], rule)
+        self._taken.update(dict.fromkeys(keys, len(self._rules)))
+        self._rules.append(rule)
 
 
 def check_rules(rules: Iterable[DispatchRule]) -> None:
@@ -121,8 +162,7 @@ def _trunk_problems(trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
         elif broken:
             yield Problem(Severity.WARNING, f"{place}.allowed_addresses", f"these entries are passed over: {', '.join(broken)}")
         for mask in masks:
-            address = mask.partition("/")[0]
-            if is_valid_mask(mask) and "/" in mask and not (parse_address(address) and match_mask(address, mask)):
+            if is_valid_mask(mask) and "/" in mask and parse_mask(mask) is None:
                 yield Problem(Severity.ERROR, f"{place}.allowed_addresses", f"{mask!r} is no address and no network")
 
 
@@ -141,12 +181,10 @@ def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, 
                 text = f"takes the same calls as dispatch_rules[{other}] ({_rule_words(key)}); every call that sees both gets 503"
                 yield Problem(Severity.ERROR, place, text)
                 break
-        if len(set(rule_keys(rule))) != len(list(rule_keys(rule))):
-            yield Problem(
-                Severity.ERROR,
-                place,
-                "names a trunk or a number twice, and so conflicts with itself: every call that sees it gets 503",
-            )
+        contradiction = own_contradiction(rule)
+        if contradiction:
+            text = f"conflicts with itself, so that every call that sees it gets 503: {contradiction}"
+            yield Problem(Severity.ERROR, place, text)
         if rule.pin and not can_be_entered(rule.pin):
             text = f"this PIN can never be entered: callers can press at most {PIN_LENGTH} of 0-9, * and a-d"
             yield Problem(Severity.ERROR, f"{place}.rule", text)
@@ -158,8 +196,9 @@ def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, 
 
 
 def _number_problems(directory: Directory) -> Iterator[Problem]:
+    # A call to a number of our own never reaches a trunk.
     trunk_of = {normalize_number(number): trunk.sip_trunk_id for trunk in directory.trunks for number in trunk.numbers}
-    known_rules = {rule.sip_dispatch_rule_id for rule in directory.rules}
+    known_rules = {rule.sip_dispatch_rule_id: bool(rule.trunk_ids) for rule in directory.rules}
     taken: dict[str, int] = {}
     for position, number in enumerate(directory.phone_numbers):
         place, normal = f"phone_numbers[{position}]", normalize_number(number.e164_format)
@@ -171,6 +210,9 @@ def _number_problems(directory: Directory) -> Iterator[Problem]:
             yield Problem(Severity.ERROR, place, f"{number.e164_format} is phone_numbers[{other}] already")
         if number.sip_dispatch_rule_id and number.sip_dispatch_rule_id not in known_rules:
             yield Problem(Severity.ERROR, place, f"there is no dispatch rule {number.sip_dispatch_rule_id!r}")
+        elif known_rules.get(number.sip_dispatch_rule_id):
+            text = f"its dispatch rule {number.sip_dispatch_rule_id!r} is for calls through trunks; a call to a phone number has none"
+            yield Problem(Severity.ERROR, place, text)
 
 
 def _trunk_words(key: TrunkKey) -> str:

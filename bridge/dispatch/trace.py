@@ -10,6 +10,15 @@ from typing import Any
 SHOWN = 5
 """Entries of a long list that a trace shows."""
 
+SHOWN_CHARACTERS = 80
+"""Of a text that a caller sent: numbers are shorter, attacks are not."""
+
+
+def shown(text: str) -> str:
+    """A caller's text as a trace or a reason shows it: short, and in one line."""
+    cut = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    return cut if cut.isprintable() else "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
@@ -20,11 +29,11 @@ class Mismatch:
     wanted: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
-        return {"field": self.field, "given": self.given, "wanted": list(self.wanted[:SHOWN])}
+        return {"field": self.field, "given": shown(self.given), "wanted": list(self.wanted[:SHOWN])}
 
     def __str__(self) -> str:
         shown = ", ".join(self.wanted[:SHOWN]) + (f" … ({len(self.wanted)})" if len(self.wanted) > SHOWN else "")
-        return f"{self.field}: {self.given or '(none)'} is not {'one of ' if len(self.wanted) > 1 else ''}{shown}"
+        return f"{self.field}: {shown(self.given) or '(none)'} is not {'one of ' if len(self.wanted) > 1 else ''}{shown}"
 
 
 @dataclass(frozen=True, slots=True)

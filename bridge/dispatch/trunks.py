@@ -30,7 +30,7 @@ class TrunkMatch:
 
 
 class TrunkConflict(Exception):  # noqa: N818  (says what it is)
-    """More than one trunk takes the call: nothing can be decided (failed_precondition, SIP 503)."""
+    """More than one trunk takes the call: nothing can be decided (failed_precondition, SIP 503). Names the first two."""
 
     def __init__(self, trunk_ids: Sequence[str]) -> None:
         super().__init__(f"several trunks match this call: {', '.join(trunk_ids)}")
@@ -55,7 +55,7 @@ def match_trunk(trunks: Iterable[InboundTrunk], caller: Caller) -> TrunkMatch:
     if specific is not None:
         return TrunkMatch(TrunkMatchType.SPECIFIC, specific, len(defaults))
     if len(defaults) > 1:
-        raise TrunkConflict([trunk.sip_trunk_id for trunk in defaults])
+        raise TrunkConflict([trunk.sip_trunk_id for trunk in defaults[:2]])
     if defaults:
         return TrunkMatch(TrunkMatchType.DEFAULT, defaults[0], 1)
     return TrunkMatch(TrunkMatchType.NONE if seen else TrunkMatchType.EMPTY)

@@ -1,6 +1,7 @@
 """A phone system that exists in the test only: the test scripts what callers do, and reads what was asked of their legs."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
 
@@ -26,7 +27,7 @@ class FakeLeg:
         pbx: str = "fake",
     ) -> None:
         self.said: list[str] = []
-        self._wanted_end: Ending | None = None
+        self._wanted_end: tuple[str, Ending] | None = None
         self.media_lease = 10
         self.notes: list[str] = []
         self.digits_sent = ""
@@ -69,14 +70,10 @@ class FakeLeg:
         await self._command("ring")
 
     async def reject(self, status: int) -> None:
-        self._wanted_end = Ending(EndedBy.ROOMLINE, sip_status=status)
-        await self._command("reject", str(status))
-        self.end(self._wanted_end)
+        await self._end_by("reject", str(status), Ending(EndedBy.ROOMLINE, sip_status=status))
 
     async def fall_back(self) -> None:
-        self._wanted_end = Ending(EndedBy.PBX, fell_back=True)
-        await self._command("fall_back")
-        self.end(self._wanted_end)
+        await self._end_by("fall_back", "", Ending(EndedBy.PBX, fell_back=True))
 
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         del answer_headers
@@ -114,13 +111,8 @@ class FakeLeg:
         self._note = note
 
     async def hang_up(self, reason: EndReason) -> None:
-        await self._world.command("leg.hang_up")
-        if self.ending.done():
-            return
-        self._wanted_end = Ending(EndedBy.ROOMLINE)
-        self._check("hang_up")
-        self.said.append(f"hang_up {reason.value}")
-        self.end(self._wanted_end)
+        with contextlib.suppress(LegGone):
+            await self._end_by("hang_up", reason.value, Ending(EndedBy.ROOMLINE))
 
     async def ended(self) -> Ending:
         return await asyncio.shield(self.ending)
@@ -129,6 +121,11 @@ class FakeLeg:
         await self._world.command(f"leg.{name}")
         self._check(name)
         self.said.append(f"{name} {detail}".strip())
+
+    async def _end_by(self, name: str, detail: str, ending: Ending) -> None:
+        self._wanted_end = f"{name} {detail}".strip(), ending
+        await self._command(name, detail)
+        self.end(ending)
 
     def _check(self, name: str) -> None:
         if self.ending.done():
@@ -172,7 +169,9 @@ class FakeLeg:
             self._control = True
             self.happened(ControlBack())
             if self._wanted_end is not None:
-                self.end(self._wanted_end)
+                said, ending = self._wanted_end
+                self.said.append(said)
+                self.end(ending)
 
     def end(self, ending: Ending) -> None:
         if self.ending.done():
