@@ -55,13 +55,13 @@ def match_mask(address: str, mask: str) -> bool:
 
 def _admits(mask: Address | Network | None, source: Address) -> bool:
     if isinstance(mask, ipaddress.IPv4Network | ipaddress.IPv6Network):
-        return source.version == mask.version and not has_zone(source) and source in mask
+        return source.version == mask.version and not zone_of(source) and source in mask
     return mask == source
 
 
-def has_zone(address: Address) -> bool:
+def zone_of(address: Address) -> str:
     """`fe80::1%eth0` is in no network, whatever its bits."""
-    return isinstance(address, ipaddress.IPv6Address) and address.scope_id is not None
+    return (address.scope_id or "") if isinstance(address, ipaddress.IPv6Address) else ""
 
 
 def match_masks(address: str, host: str, masks: Sequence[str]) -> bool:

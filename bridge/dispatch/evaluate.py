@@ -14,7 +14,7 @@ from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.dispatch.numbers import normalize_number
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
 from bridge.dispatch.rules import Ask, NoRule
-from bridge.dispatch.trace import Candidate, Mismatch, Trace
+from bridge.dispatch.trace import Candidate, Mismatch, Trace, shown
 from bridge.dispatch.trunks import TrunkConflict
 from bridge.model.caller import Caller
 from bridge.model.media import MediaConfig, upgraded
@@ -47,7 +47,8 @@ class PlainMatcher:
             match = trunk_match.match_trunk(looked_at, caller)
         except TrunkConflict as conflict:
             return trunk_conflict(conflict)
-        return trunk_verdict(match.trunk, caller, self._directory.unknown_trunks, looked_at)
+        others = [trunk_candidate(trunk, trunk_match.trunk_mismatch(trunk, caller)) for trunk in looked_at if trunk is not match.trunk]
+        return trunk_verdict(match.trunk, caller, self._directory.unknown_trunks, others)
 
     def dispatch(
         self,
@@ -67,8 +68,9 @@ class PlainMatcher:
         except Conflict as conflict:
             return rule_conflict(conflict)
         except NoRule:
-            return no_rule(looked_at, ask)
-        return decide(verdict.trunk, rule, caller, ask, call_id, room_suffix, Trace(*_chosen_rule(rule)))
+            return no_rule(ask, [rule_candidate(rule, rule_match.rule_mismatch(rule, ask)) for rule in looked_at])
+        others = [rule_candidate(other, rule_match.rule_mismatch(other, ask)) for other in looked_at if other is not rule]
+        return decide(verdict.trunk, rule, caller, ask, call_id, room_suffix, chosen_rule(rule, others))
 
 
 def rules_for(rules: Sequence[DispatchRule], verdict: Verdict) -> list[DispatchRule]:
@@ -94,23 +96,27 @@ def trunk_conflict(conflict: TrunkConflict) -> Verdict:
     return Verdict(VerdictKind.REFUSED, Trace(str(conflict), seen), status=503, reason=str(conflict))
 
 
-def trunk_verdict(trunk: InboundTrunk | None, caller: Caller, unknown: UnknownTrunks, looked_at: Sequence[InboundTrunk]) -> Verdict:
-    """What the trunk step says, once the trunk is known. `looked_at` is for the trace."""
+def trunk_verdict(trunk: InboundTrunk | None, caller: Caller, unknown: UnknownTrunks, others: Sequence[Candidate]) -> Verdict:
+    """What the trunk step says, once the trunk is known. `others` are for the trace."""
     if trunk is None:
-        near = tuple(
-            Candidate("trunk", near.sip_trunk_id, near.name, "failed", trunk_match.trunk_mismatch(near, caller)) for near in looked_at
-        )
         if unknown is UnknownTrunks.REJECT:
-            reason = f"no trunk takes calls from {caller.number} to {caller.called}"
-            return Verdict(VerdictKind.REFUSED, Trace(reason, near), status=404, reason=reason)
-        return Verdict(VerdictKind.NO_TRUNK, Trace("no trunk matches; rules for any trunk may", near))
+            reason = f"no trunk takes calls from {shown(caller.number)} to {shown(caller.called)}"
+            return Verdict(VerdictKind.REFUSED, Trace(reason, tuple(others)), status=404, reason=reason)
+        return Verdict(VerdictKind.NO_TRUNK, Trace("no trunk matches; rules for any trunk may", tuple(others)))
     if trunk.asks_for_credentials and caller.trunk_id != trunk.sip_trunk_id:
         reason = f"trunk {trunk.sip_trunk_id} wants credentials, and the PBX has not authenticated the caller as it"
-        failed = Mismatch("trunk", caller.trunk_id, (trunk.sip_trunk_id,))
-        seen = (Candidate("trunk", trunk.sip_trunk_id, trunk.name, "failed", failed),)
+        failed = Mismatch("credentials", caller.trunk_id or "not authenticated", (trunk.sip_trunk_id,))
+        seen = (Candidate("trunk", trunk.sip_trunk_id, trunk.name, "failed", failed), *others)
         return Verdict(VerdictKind.REFUSED, Trace(reason, seen), trunk=trunk, status=403, reason=reason)
-    seen = (Candidate("trunk", trunk.sip_trunk_id, trunk.name, "chosen"),)
+    seen = (Candidate("trunk", trunk.sip_trunk_id, trunk.name, "chosen"), *others)
     return Verdict(VerdictKind.TRUNK, Trace(f"trunk {trunk.sip_trunk_id}", seen), trunk=trunk)
+
+
+def trunk_candidate(trunk: InboundTrunk, mismatch: Mismatch | None) -> Candidate:
+    """A trunk that was not chosen."""
+    if mismatch is None:
+        return Candidate("trunk", trunk.sip_trunk_id, trunk.name, "matched", note="a trunk that names the number is preferred")
+    return Candidate("trunk", trunk.sip_trunk_id, trunk.name, "failed", mismatch)
 
 
 # The decisions
@@ -122,20 +128,24 @@ def rule_conflict(conflict: Conflict) -> Refuse:
     return Refuse(Trace(str(conflict), seen), 503, str(conflict), conflict=True)
 
 
-def no_rule(looked_at: Sequence[DispatchRule], ask: Ask) -> Refuse:
+def no_rule(ask: Ask, others: Sequence[Candidate]) -> Refuse:
     """Nothing matches: 404, where LiveKit's open-source server would let the caller ring for ever (DESIGN §5.3)."""
-    reason = f"no dispatch rule matches a call from {ask.caller} to {ask.called}"
+    reason = f"no dispatch rule matches a call from {shown(ask.caller)} to {shown(ask.called)}"
     if ask.trunk_id:
         reason += f" through trunk {ask.trunk_id}"
-    near = tuple(
-        Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "failed", rule_match.rule_mismatch(rule, ask)) for rule in looked_at
-    )
-    return Refuse(Trace(reason, near), 404, reason)
+    return Refuse(Trace(reason, tuple(others)), 404, reason)
 
 
-def _chosen_rule(rule: DispatchRule) -> tuple[str, tuple[Candidate, ...]]:
-    summary = f"rule {rule.sip_dispatch_rule_id}"
-    return summary, (Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "chosen"),)
+def chosen_rule(rule: DispatchRule, others: Sequence[Candidate]) -> Trace:
+    """The trace of a rule that was chosen, before `others`."""
+    return Trace(f"rule {rule.sip_dispatch_rule_id}", (Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "chosen"), *others))
+
+
+def rule_candidate(rule: DispatchRule, mismatch: Mismatch | None) -> Candidate:
+    """A rule that was not chosen."""
+    if mismatch is None:
+        return Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "matched", note="a better one was chosen")
+    return Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "failed", mismatch)
 
 
 def decide(
@@ -160,7 +170,7 @@ def decide(
     identity, shown = f"sip_{number}", number
     attributes = {**rule.attributes, **(extra_attributes or {}), "sip.callID": call_id, "sip.trunkID": trunk_id}
     if rule.hide_phone_number:
-        identity, shown = f"sip_{hashlib.sha256(number.encode()).hexdigest()[:16]}", masked(number)
+        identity, shown = f"sip_{hashlib.sha256(number.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}", masked(number)
     else:
         attributes |= {"sip.phoneNumber": number, "sip.hostname": caller.host, "sip.trunkPhoneNumber": caller.called}
     attributes["sip.ruleID"] = rule.sip_dispatch_rule_id

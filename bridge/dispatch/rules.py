@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bridge.dispatch.conflicts import RuleConflicts
 from bridge.dispatch.trace import Mismatch
@@ -20,7 +20,7 @@ class Ask:
     caller: str
     called: str
     trunk_id: str
-    pin: str | None = None
+    pin: str | None = field(default=None, repr=False)
     no_pin: bool = False
 
 
@@ -50,23 +50,30 @@ def rule_mismatch(rule: DispatchRule, ask: Ask) -> Mismatch | None:
         return Mismatch("inbound_numbers", ask.caller, rule.inbound_numbers)
     if rule.numbers and ask.called not in rule.numbers:
         return Mismatch("numbers", ask.called, rule.numbers)
-    pin_mismatch = _pin_mismatch(rule.pin, ask)
-    if pin_mismatch is not None:
-        return pin_mismatch
+    if not _pin_fits(rule.pin, ask):
+        return pin_mismatch(ask, asked_for=bool(rule.pin))
     if rule.trunk_ids and (not ask.trunk_id or ask.trunk_id not in rule.trunk_ids):
         return Mismatch("trunk_ids", ask.trunk_id, rule.trunk_ids)
     return None
 
 
-def _pin_mismatch(pin: str, ask: Ask) -> Mismatch | None:
+def _pin_fits(pin: str, ask: Ask) -> bool:
+    """Step 2: with no_pin open rules only, with a PIN the rules with that PIN only, else both kinds."""
     if ask.no_pin:
-        return Mismatch("pin", "none was entered", ("asked for",)) if pin else None
-    if ask.pin:
-        if not pin:
-            return Mismatch("pin", "one was entered", ("none",))
-        if not same_pin(pin, ask.pin):
-            return Mismatch("pin", "the one entered", ("the rule's",))
-    return None
+        return not pin
+    return not ask.pin or (pin != "" and same_pin(pin, ask.pin))
+
+
+def pin_mismatch(ask: Ask, *, asked_for: bool) -> Mismatch:
+    """How a PIN that does not fit is spoken of: never by its digits. `asked_for`: the rule has one."""
+    if ask.no_pin:
+        return _NONE_ENTERED
+    return _WRONG if asked_for else _ENTERED_IN_VAIN
+
+
+_NONE_ENTERED = Mismatch("pin", "none was entered", ("asked for",))
+_ENTERED_IN_VAIN = Mismatch("pin", "one was entered", ("none",))
+_WRONG = Mismatch("pin", "the one entered", ("the rule's",))
 
 
 def same_pin(one: str, other: str) -> bool:

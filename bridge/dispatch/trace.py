@@ -32,8 +32,8 @@ class Mismatch:
         return {"field": self.field, "given": shown(self.given), "wanted": list(self.wanted[:SHOWN])}
 
     def __str__(self) -> str:
-        shown = ", ".join(self.wanted[:SHOWN]) + (f" … ({len(self.wanted)})" if len(self.wanted) > SHOWN else "")
-        return f"{self.field}: {shown(self.given) or '(none)'} is not {'one of ' if len(self.wanted) > 1 else ''}{shown}"
+        wanted = ", ".join(self.wanted[:SHOWN]) + (f" … ({len(self.wanted)})" if len(self.wanted) > SHOWN else "")
+        return f"{self.field}: {shown(self.given) or '(none)'} is not {'one of ' if len(self.wanted) > 1 else ''}{wanted}"
 
 
 @dataclass(frozen=True, slots=True)
