@@ -12,7 +12,7 @@ from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
 from bridge.testing.recording import Samples
 from bridge.testing.stack import Stack
 
-PIN = "4711"
+PIN = "80428617"
 ECHO, PIN_ECHO, PIN_EMPTY, EMPTY, MEETING, OWN_ECHO = (f"+1555000{number}" for number in range(1, 7))
 RINGBACK_HZ = (440.0, 480.0)
 SPEECH_HZ = 700.0

@@ -230,7 +230,7 @@ class Wire:
     async def action(self, name: str, headers: Headers | None = None) -> Answer:
         """Send one action and wait for its answer. Raises Unavailable when there is no connection, when it breaks, or when no
         answer comes in time; LocalProtocolError when a value cannot be sent. `Response: Error` is an answer like any other."""
-        answer = await self._send(name, None, headers or {})
+        answer = await self._send(name, False, headers or {})
         message = answer[0] if isinstance(answer, list) else answer
         return Answer(bool(message.success), str(message.get("Message", "")), str(message.get("Value", "")))
 
@@ -239,13 +239,14 @@ class Wire:
         answer = await self._send(name, True, headers or {})
         return [Event(message) for message in answer if "Response" not in message and not message.event.endswith("Complete")]
 
-    async def _send(self, name: str, as_list: bool | None, headers: Headers) -> Any:
+    async def _send(self, name: str, as_list: bool, headers: Headers) -> Any:
         protocol = self._protocol
         if protocol is None:
             raise Unavailable("there is no AMI connection")
         return await self._send_on(protocol, name, as_list, self._options.action_timeout, headers)
 
-    async def _send_on(self, protocol: GuardedProtocol, name: str, as_list: bool | None, timeout: float, headers: Headers) -> Any:
+    async def _send_on(self, protocol: GuardedProtocol, name: str, as_list: bool, timeout: float, headers: Headers) -> Any:
+        # Said in each case: where panoramisk has to guess it from the answer's words, some (PlayDTMF's) make it raise.
         action = Action({"Action": name, **headers}, as_list=as_list)
         future = protocol.send(action, as_list=as_list)
         try:
@@ -290,7 +291,7 @@ class Wire:
             raise Unavailable(f"the AMI at {place} cannot be reached within {options.connect_timeout:g} s") from None
         try:
             login: Headers = {"Username": options.user, "Secret": options.secret, "Events": "on"}
-            answer = await self._send_on(protocol, "Login", None, options.connect_timeout, login)
+            answer = await self._send_on(protocol, "Login", False, options.connect_timeout, login)
             if not answer.success:
                 raise Unavailable(f"the AMI at {place} refused the user {options.user!r}: look at manager.conf (secret, permit)")
         except BaseException:
@@ -324,7 +325,7 @@ class Wire:
         while True:
             await asyncio.sleep(self._options.ping_interval)
             try:
-                await self._send_on(protocol, "Ping", None, self._options.ping_timeout, {})
+                await self._send_on(protocol, "Ping", False, self._options.ping_timeout, {})
             except Unavailable as error:
                 protocol.fail(str(error))
                 return
