@@ -218,8 +218,10 @@ class Watchers:
     async def _transfer(self, order: Transfer) -> None:
         """The seat is kept until the result is known; refused, the caller comes back to it."""
         result = TransferResult(ok=False, reason=CALL_ENDED)
+        audio_taken = False
         try:
             result = await self._call.leg.transfer(order.to, order.headers)
+            audio_taken = True
         except (LegGone, Superseded):
             raise
         except RoomlineError as error:
@@ -230,7 +232,8 @@ class Watchers:
             raise CallOver(EndReason.TRANSFERRED, detail=f"handed on to {order.to}")
         log.warning("the transfer was refused", to=order.to, sip_status=result.sip_status, why=result.reason)
         self._transferring = None
-        if self._call.sound is not None and not (await self._call.sound.snapshot()).connected:
+        # Refused at once, it may be back before our side of the audio has seen its end.
+        if audio_taken or (self._call.sound is not None and not (await self._call.sound.snapshot()).connected):
             self._media_lost()
 
 

@@ -13,6 +13,9 @@ from bridge.testing.asterisk_process import Manager
 EAR_CONTEXT = "ear"
 """Where an answered call goes: extension = the rate in Hz its ear wants; EAR_ID and EAR_ADDRESS say which ear."""
 
+TRANSFERRED, TRANSFERRED_HZ = "handed-on", 1004.0
+"""Where a caller may be handed on to by REFER, and what is heard there."""
+
 CODECS = {"ulaw": 8000, "alaw": 8000, "slin": 8000, "g722": 16000, "slin16": 16000}
 """What a caller may speak, and the rate at which we hear them."""
 
@@ -69,6 +72,8 @@ static=yes
 writeprotect=yes
 
 [nobody]
+exten => {TRANSFERRED},1,Answer()
+ same => n,Milliwatt()
 
 [{EAR_CONTEXT}]
 exten => 8000,1,AudioSocket(${{EAR_ID}},${{EAR_ADDRESS}})

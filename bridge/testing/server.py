@@ -46,6 +46,10 @@ class Server:
         return self._child
 
     @property
+    def running(self) -> bool:
+        return self._child is not None and self._child.running
+
+    @property
     def pid(self) -> int:
         return self.child.pid
 

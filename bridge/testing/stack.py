@@ -120,7 +120,7 @@ class Stack:
 
     async def _left_at_carrier_and_server(self) -> list[str]:
         left = await self.carrier.channels()
-        if self.server.child.running:
+        if self.server.running:
             more = self.server.open_files() - self._at_rest
             left += [f"{count} × {name}" for name, count in more.items() if not name.startswith(str(self.server.store))]
         return left

@@ -59,3 +59,11 @@ async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) ->
     async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("stack")) as stack:
         yield stack
         await stack.nothing_left()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def no_call_left(stack: Stack) -> AsyncIterator[None]:
+    """A test that fails shall not fail the next: its calls are hung up."""
+    yield
+    for call in stack.carrier.calls:
+        await call.hang_up()

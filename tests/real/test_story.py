@@ -22,7 +22,7 @@ from bridge.testing.pbx_config import CARRIER_ENDPOINT, FALLBACK_HZ
 from bridge.testing.stack import Stack
 from tests.real.scenario import PIN, RINGBACK_HZ, direct, heard_tone, hears_itself, records_of, the_record, until_heard
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
 ECHO, PIN_ECHO, MEETING, LATE, EMPTY, PIN_MEETING, BRIEF = (f"+1555100{number}" for number in range(7))
 GUARDED, PASSWORD, TRUSTED, NO_RULE, STRANGE, CALLEE, PRIVATE = (f"+1555200{number}" for number in range(7))
@@ -71,14 +71,6 @@ async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) ->
         yield stack
         await stack.nothing_left()
         assert_no_secret_in_the_logs(stack)
-
-
-@pytest_asyncio.fixture(autouse=True, loop_scope="module")
-async def no_call_left(stack: Stack) -> AsyncIterator[None]:
-    """A test that fails shall not fail the next."""
-    yield
-    for call in stack.carrier.calls:
-        await call.hang_up()
 
 
 def assert_no_secret_in_the_logs(stack: Stack) -> None:
