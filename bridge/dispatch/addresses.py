@@ -29,6 +29,30 @@ def parse_address(address: str) -> Address | None:
         return None
 
 
+AddressKey = tuple[int, int, str]
+"""IP version, the address as a number, its zone: equal for equal addresses."""
+
+_OCTETS = {str(value): value for value in range(256)}
+
+
+def address_key(address: str) -> AddressKey | None:
+    """`parse_address` for look-ups; most callers have an IPv4 address, which is read at a third of the cost."""
+    octets = address.split(".", 4)
+    if len(octets) == 4:
+        try:
+            first, second, third, fourth = map(_OCTETS.__getitem__, octets)
+        except KeyError:
+            pass
+        else:
+            return 4, first << 24 | second << 16 | third << 8 | fourth, ""
+    parsed = parse_address(address)
+    return key_of(parsed) if parsed is not None else None
+
+
+def key_of(address: Address) -> AddressKey:
+    return address.version, int(address), zone_of(address)
+
+
 def parse_mask(mask: str) -> Address | Network | None:
     """An address or a network (host bits allowed); None for a host name or nonsense."""
     if "/" not in mask:

@@ -27,6 +27,7 @@ MAX_CALL_DURATION = timedelta(hours=24)
 """§1.1, §4: defaults, and the longest call there is."""
 
 BUSY_HERE = 486
+_NOTHING = timedelta()
 
 
 class PlainMatcher:
@@ -68,9 +69,13 @@ class PlainMatcher:
         except Conflict as conflict:
             return rule_conflict(conflict)
         except NoRule:
-            return no_rule(ask, [rule_candidate(rule, rule_match.rule_mismatch(rule, ask)) for rule in looked_at])
-        others = [rule_candidate(other, rule_match.rule_mismatch(other, ask)) for other in looked_at if other is not rule]
+            return no_rule(ask, [_looked_at(rule, ask) for rule in looked_at])
+        others = [_looked_at(other, ask) for other in looked_at if other is not rule]
         return decide(verdict.trunk, rule, caller, ask, call_id, room_suffix, chosen_rule(rule, others))
+
+
+def _looked_at(rule: DispatchRule, ask: Ask) -> Candidate:
+    return rule_candidate(rule.sip_dispatch_rule_id, rule.name, rule_match.rule_mismatch(rule, ask))
 
 
 def rules_for(rules: Sequence[DispatchRule], verdict: Verdict) -> list[DispatchRule]:
@@ -115,7 +120,7 @@ def trunk_verdict(trunk: InboundTrunk | None, caller: Caller, unknown: UnknownTr
 def trunk_candidate(trunk: InboundTrunk, mismatch: Mismatch | None) -> Candidate:
     """A trunk that was not chosen."""
     if mismatch is None:
-        return Candidate("trunk", trunk.sip_trunk_id, trunk.name, "matched", note="a trunk that names the number is preferred")
+        return Candidate("trunk", trunk.sip_trunk_id, trunk.name, "matched", None, "a trunk that names the number is preferred")
     return Candidate("trunk", trunk.sip_trunk_id, trunk.name, "failed", mismatch)
 
 
@@ -141,11 +146,11 @@ def chosen_rule(rule: DispatchRule, others: Sequence[Candidate]) -> Trace:
     return Trace(f"rule {rule.sip_dispatch_rule_id}", (Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "chosen"), *others))
 
 
-def rule_candidate(rule: DispatchRule, mismatch: Mismatch | None) -> Candidate:
+def rule_candidate(rule_id: str, name: str, mismatch: Mismatch | None) -> Candidate:
     """A rule that was not chosen."""
     if mismatch is None:
-        return Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "matched", note="a better one was chosen")
-    return Candidate("rule", rule.sip_dispatch_rule_id, rule.name, "failed", mismatch)
+        return Candidate("rule", rule_id, name, "matched", None, "a better one was chosen")
+    return Candidate("rule", rule_id, name, "failed", mismatch)
 
 
 def decide(
@@ -161,9 +166,10 @@ def decide(
     """What a caller gets from the rule that matched (§2.6)."""
     trunk_id = trunk.sip_trunk_id if trunk is not None else ask.trunk_id
     media = merged_media(trunk, rule)
-    if rule.pin and not ask.pin:
+    pin = rule.pin
+    if pin and not ask.pin:
         return AskPin(trace, trunk_id, rule.sip_dispatch_rule_id, media)
-    if rule.pin and ask.pin and not rule_match.same_pin(rule.pin, ask.pin):
+    if pin and ask.pin and not rule_match.same_pin(pin, ask.pin):
         # Cannot be after matching; a caller of this function may not have matched.
         return Refuse(trace, 403, "the PIN is another one")
     number = caller.number
@@ -201,7 +207,7 @@ def merged_media(trunk: InboundTrunk | None, rule: DispatchRule) -> MediaConfig:
     """The trunk's media settings under the rule's (§1.6)."""
     of_rule = upgraded(rule.media, rule.media_encryption)
     if trunk is None:
-        return MediaConfig().merged_with(of_rule)
+        return of_rule
     return upgraded(trunk.media, trunk.media_encryption).merged_with(of_rule)
 
 
@@ -230,4 +236,4 @@ def _joined(prefix: str, middle: str, room_suffix: Callable[[], str] | None) -> 
 
 
 def _positive(value: timedelta | None, default: timedelta) -> timedelta:
-    return value if value is not None and value > timedelta() else default
+    return value if value is not None and value > _NOTHING else default

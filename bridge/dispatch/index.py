@@ -3,12 +3,13 @@
 `trunk_index.py` and `rule_index.py` find; this module puts the answers and their traces together.
 
 A trace tells, besides the trunk and the rule that were chosen, of the nearest others: those that would have been chosen if one thing had
-been different. Of trunks: those that name the called number but not this caller or source, those without numbers, and (when no trunk
-takes the call) those that admit the source. Of rules: those that fit but for their priority or their PIN, those that fail by one number,
-and those with these numbers for another trunk. A few of each, and never a search: `explain` tells of all.
+been different. Of trunks: those that name the called number but not this caller or source; where none that names it takes the call, those
+without numbers, and where none takes it at all, those that admit the source. Of rules: those that fit but for their priority or their
+PIN, those that fail by one number (of a trunk with few rules: its best), and those with these numbers for another trunk. A few of each,
+and never a search: `explain` tells of all.
 """
 
-import hmac
+import hashlib
 from collections.abc import Callable
 
 from bridge.dispatch.directory import Directory
@@ -32,6 +33,9 @@ from bridge.dispatch.trunk_index import TrunkAnswer, TrunkEntry, TrunkIndex
 from bridge.dispatch.trunks import TrunkConflict
 from bridge.model.caller import Caller
 
+DIGEST_SIZE = 16
+"""Bytes of a PIN's digest."""
+
 
 class Index:
     """Implements `outcome.Dispatcher`. Immutable: a changed directory gets a new index."""
@@ -39,7 +43,7 @@ class Index:
     def __init__(self, directory: Directory, key: bytes = b"") -> None:
         self._unknown_trunks = directory.unknown_trunks
         # PINs are looked up by a digest: how much of one is right cannot be heard from how long the answer takes. `key` is chance's
-        # part of it, which comes from outside.
+        # part of it (at most 64 bytes), which comes from outside.
         self._key = key
         self._phone_numbers = {
             normalize_number(number.e164_format): number for number in reversed(directory.phone_numbers) if number.takes_calls
@@ -54,19 +58,18 @@ class Index:
         if number is not None:
             return own_number(number)
         answer = self._trunks.find(caller, called)
-        matching = answer.specific or answer.default
-        if len(matching) > 1:
-            return trunk_conflict(TrunkConflict([entry.trunk.sip_trunk_id for entry in matching]))
-        chosen = matching[0] if matching else None
+        if len(answer.found) > 1:
+            return trunk_conflict(TrunkConflict([entry.trunk.sip_trunk_id for entry in answer.found]))
+        chosen = answer.found[0] if answer.found else None
         others = self._other_trunks(answer, chosen, caller)
         return trunk_verdict(chosen.trunk if chosen is not None else None, caller, self._unknown_trunks, others)
 
     def _other_trunks(self, answer: TrunkAnswer, chosen: TrunkEntry | None, caller: Caller) -> list[Candidate]:
-        seen = {chosen.position} if chosen is not None else set()
+        seen = [chosen]
         others: list[Candidate] = []
         for entry in self._trunks.near(answer):
-            if entry.position not in seen:
-                seen.add(entry.position)
+            if entry not in seen:
+                seen.append(entry)
                 others.append(trunk_candidate(entry.trunk, self._trunks.mismatch(entry, answer, caller)))
                 if len(others) == NEAR:
                     break
@@ -95,15 +98,17 @@ class Index:
         return decide(verdict.trunk, rule, caller, ask, call_id, room_suffix, chosen_rule(rule, others))
 
     def _other_rules(self, answer: RuleAnswer) -> list[Candidate]:
-        seen = {answer.chosen.position} if answer.chosen is not None else set()
+        seen = [answer.chosen]
         others: list[Candidate] = []
         for entry in self._rules.near(answer):
-            if entry.position not in seen:
-                seen.add(entry.position)
-                others.append(rule_candidate(entry.rule, entry.mismatch(answer.ask, answer.digest)))
+            if entry not in seen:
+                seen.append(entry)
+                others.append(rule_candidate(entry.rule_id, entry.name, entry.mismatch(answer.ask, answer.digest)))
                 if len(others) == NEAR:
                     break
         return others
 
     def _digest(self, pin: str) -> bytes | None:
-        return hmac.digest(self._key, pin.encode("utf-8", "surrogatepass"), "sha256") if pin else None
+        if not pin:
+            return None
+        return hashlib.blake2b(pin.encode("utf-8", "surrogatepass"), key=self._key, digest_size=DIGEST_SIZE).digest()

@@ -15,11 +15,14 @@ from bridge.dispatch.rules import Ask
 from bridge.dispatch.trace import Mismatch
 from bridge.model.rule import DispatchRule
 
-NEAR = 4
-"""Rules that a live call's trace tells of besides the chosen one, of each step of the search at most; `explain` tells of all."""
+NEAR = 3
+"""Trunks and rules that a live call's trace tells of besides the chosen one; `explain` tells of all."""
 
 SHORT = 8
 """Entries of a list that are compared faster one by one than looked up."""
+
+FEW_RULES = 16
+"""Rules of one trunk that a trace goes through without lists of them by number."""
 
 Selector = tuple[str | None, str | None]
 """Calling and called number of a rule; None is any."""
@@ -33,13 +36,19 @@ Contradiction = tuple[int, int]
 
 @dataclass(slots=True, eq=False)
 class RuleEntry:
-    """A rule, its place in the order of all, its rank (smaller is better), its PIN's digest, and how it contradicts itself ("": not)."""
+    """A rule, its place in the order of all, its rank (smaller is better), its PIN's digest, and how it contradicts itself ("": not). What
+    a trace needs lies here too: a rule that is not chosen is not touched, and memory that is not touched costs no time."""
 
     position: int
     rule: DispatchRule
+    rule_id: str
+    name: str
     rank: tuple[tuple[int, str], int]
     digest: bytes | None
     contradiction: str
+    inbound_numbers: tuple[str, ...]
+    numbers: tuple[str, ...]
+    trunk_ids: tuple[str, ...]
     callers: Collection[str]
     called: Collection[str]
     trunks: Collection[str]
@@ -47,8 +56,10 @@ class RuleEntry:
     @classmethod
     def of(cls, position: int, rule: DispatchRule, digest: bytes | None) -> "RuleEntry":
         rank = rule_match.priority(rule), position
-        lists = (_looked_up(values) for values in (rule.inbound_numbers, rule.numbers, rule.trunk_ids))
-        return cls(position, rule, rank, digest, own_contradiction(rule), *lists)
+        lists = (rule.inbound_numbers, rule.numbers, rule.trunk_ids)
+        looked_up = (_looked_up(values) for values in lists)
+        contradiction = own_contradiction(rule)
+        return cls(position, rule, rule.sip_dispatch_rule_id, rule.name, rank, digest, contradiction, *lists, *looked_up)
 
     def selectors(self) -> Iterator[Selector]:
         callers: Iterable[str | None] = dict.fromkeys(self.rule.inbound_numbers) or (None,)
@@ -62,15 +73,14 @@ class RuleEntry:
 
     def mismatch(self, ask: Ask, digest: bytes | None) -> Mismatch | None:
         """`rules.rule_mismatch`, without looking through long lists."""
-        rule = self.rule
         if self.callers and ask.caller not in self.callers:
-            return Mismatch("inbound_numbers", ask.caller, rule.inbound_numbers)
+            return Mismatch("inbound_numbers", ask.caller, self.inbound_numbers)
         if self.called and ask.called not in self.called:
-            return Mismatch("numbers", ask.called, rule.numbers)
+            return Mismatch("numbers", ask.called, self.numbers)
         if (self.digest is not None) if ask.no_pin else (digest is not None and self.digest != digest):
             return rule_match.pin_mismatch(ask, asked_for=self.digest is not None)
         if self.trunks and (not ask.trunk_id or ask.trunk_id not in self.trunks):
-            return Mismatch("trunk_ids", ask.trunk_id, rule.trunk_ids)
+            return Mismatch("trunk_ids", ask.trunk_id, self.trunk_ids)
         return None
 
 
@@ -131,23 +141,19 @@ class Postings:
 class RuleSet:
     """Rules that share a trunk, or that are for any."""
 
-    __slots__ = ("_buckets", "_by_called", "_by_caller", "contradiction", "first")
+    __slots__ = ("_away", "_buckets", "_few", "contradiction", "first")
 
     def __init__(self, entries: Sequence[RuleEntry]) -> None:
         self.first = tuple(entries[:NEAR])
         self.contradiction = first_contradiction(entries)
         self._buckets: dict[Selector, Bucket] = {}
-        # Rules that want a calling number, by the called one, and the other way round: who fails by one number only.
-        self._by_called, self._by_caller = Postings(), Postings()
         for entry in entries:
             for selector in entry.selectors():
                 self._buckets.setdefault(selector, Bucket()).add(entry)
-            if entry.callers:
-                for called in entry.called or (None,):
-                    self._by_called.add(called, entry)
-            if entry.called:
-                for caller in entry.callers or (None,):
-                    self._by_caller.add(caller, entry)
+        # A trunk with few rules, as most have, is seen at a glance; else there is a list for each number.
+        few = len(entries) <= FEW_RULES
+        self._few = tuple(sorted(entries, key=lambda entry: entry.rank)) if few else ()
+        self._away = None if few else _one_number_away(entries)
 
     def buckets(self, ask: Ask) -> list[Bucket]:
         """Those whose numbers fit, the narrowest first."""
@@ -156,7 +162,24 @@ class RuleSet:
         return [bucket for bucket in found if bucket is not None]
 
     def one_number_away(self, ask: Ask) -> tuple[RuleEntry, ...]:
-        return self._by_called.near(ask.called) + self._by_caller.near(ask.caller)
+        """Of few rules all, the best first."""
+        if self._away is None:
+            return self._few
+        by_called, by_caller = self._away
+        return by_called.near(ask.called) + by_caller.near(ask.caller)
+
+
+def _one_number_away(entries: Iterable[RuleEntry]) -> tuple[Postings, Postings]:
+    """Rules that want a calling number, by the called one, and the other way round."""
+    by_called, by_caller = Postings(), Postings()
+    for entry in entries:
+        if entry.callers:
+            for called in entry.called or (None,):
+                by_called.add(called, entry)
+        if entry.called:
+            for caller in entry.callers or (None,):
+                by_caller.add(caller, entry)
+    return by_called, by_caller
 
 
 def best_of(buckets: Sequence[Bucket], digest: bytes | None, no_pin: bool) -> RuleEntry | None:
@@ -185,7 +208,7 @@ class Candidates:
 
 @dataclass(slots=True, eq=False)
 class RuleAnswer:
-    """The best rule, or None; what a call met instead; and what was found on the way, to say later why others were not chosen."""
+    """The best rule, or None; and the buckets looked into and what was asked, to say later why others were not chosen."""
 
     chosen: RuleEntry | None
     candidates: Candidates
@@ -280,25 +303,29 @@ class RuleIndex:
             candidates = self._by_trunk.get(ask.trunk_id, self._default_only)
         else:
             candidates = self._without_trunk
-        if candidates.conflict is not None:
-            return RuleAnswer(None, candidates, [], ask, digest)
-        buckets: list[Bucket] = []
         chosen: RuleEntry | None = None
-        for rules in candidates.sets():
-            of_set = rules.buckets(ask)
-            buckets += of_set
+        buckets: list[Bucket] = []
+        if candidates.conflict is None:
+            if candidates.specific is not None:
+                buckets = candidates.specific.buckets(ask)
+                chosen = best_of(buckets, digest, ask.no_pin)
             if chosen is None:
-                chosen = best_of(of_set, digest, ask.no_pin)
+                of_any = candidates.default.buckets(ask)
+                chosen = best_of(of_any, digest, ask.no_pin)
+                buckets += of_any
         return RuleAnswer(chosen, candidates, buckets, ask, digest)
 
     def near(self, answer: RuleAnswer) -> Iterator[RuleEntry]:
         """The nearest first, some perhaps twice: those whose numbers fit (so that the priority or the PIN decided), those that fail by one
         number, those with these numbers for another trunk; and where nothing was chosen the first of all."""
+        ask, sets = answer.ask, answer.candidates.sets()
         for bucket in answer.buckets:
             yield from bucket.first
-        ask = answer.ask
-        for rules in answer.candidates.sets():
+        for rules in sets:
             yield from rules.one_number_away(ask)
+        if answer.chosen is not None and answer.chosen.trunks:  # rules for any trunk were not asked
+            for bucket in answer.candidates.default.buckets(ask):
+                yield from bucket.first
         if answer.candidates.all_rules:
             for selector in ((ask.caller, ask.called), (ask.caller, None), (None, ask.called)):
                 yield from self._elsewhere.get(selector, ())

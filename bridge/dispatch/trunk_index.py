@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bridge.dispatch.addresses import Address, parse_address, parse_mask, valid_masks, zone_of
+from bridge.dispatch.addresses import Address, AddressKey, address_key, key_of, parse_mask, valid_masks
 from bridge.dispatch.numbers import normalize_number
 from bridge.dispatch.trace import Mismatch
 from bridge.model.caller import Caller
@@ -19,15 +19,15 @@ FEW = 2
 _Value = TypeVar("_Value")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Source:
     """Where a call comes from, read once. `address` is None for what is no address: every trunk admits that (§2.2 step 2)."""
 
-    address: Address | None
+    address: AddressKey | None
     host: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class TrunkEntry:
     """A trunk and its place in the order of all; its numbers normalised."""
 
@@ -35,6 +35,8 @@ class TrunkEntry:
     trunk: InboundTrunk
     numbers: frozenset[str]
     callers: frozenset[str]
+    admission: "Admission | None" = None
+    """Its own; None admits everyone."""
 
     @classmethod
     def of(cls, position: int, trunk: InboundTrunk) -> "TrunkEntry":
@@ -51,7 +53,7 @@ class Admission:
         self._first = tuple(entries[:FEW])
         self._everyone: tuple[TrunkEntry, ...] = ()
         self._texts: dict[str, tuple[TrunkEntry, ...]] = {}
-        self._addresses: dict[tuple[int, int, str], tuple[TrunkEntry, ...]] = {}
+        self._addresses: dict[AddressKey, tuple[TrunkEntry, ...]] = {}
         self._networks: dict[tuple[int, int], dict[int, tuple[TrunkEntry, ...]]] = {}
         for entry in entries:
             masks = tuple(valid_masks(entry.trunk.allowed_addresses))
@@ -66,7 +68,7 @@ class Admission:
         if parsed is None:
             return
         if isinstance(parsed, Address):
-            key = _address_key(parsed)
+            key = key_of(parsed)
             self._addresses[key] = _kept(self._addresses.get(key, ()), entry)
             return
         host_bits = parsed.max_prefixlen - parsed.prefixlen
@@ -79,9 +81,9 @@ class Admission:
         address = source.address
         if address is None or not self._texts:
             return self._first if address is None else self._everyone
-        found = (*self._everyone, *self._texts.get(source.host, ()), *self._addresses.get(_address_key(address), ()))
-        if self._networks and not zone_of(address):
-            value, version = int(address), address.version
+        found = (*self._everyone, *self._texts.get(source.host, ()), *self._addresses.get(address, ()))
+        version, value, zone = address
+        if self._networks and not zone:
             for (of_version, host_bits), networks in self._networks.items():
                 if of_version == version:
                     found += networks.get(value >> host_bits, ())
@@ -91,10 +93,11 @@ class Admission:
 class Group:
     """The trunks of one called number, or those for any."""
 
-    __slots__ = ("_any_caller", "_by_caller", "first")
+    __slots__ = ("_any_caller", "_by_caller", "_open", "first")
 
     def __init__(self, entries: Sequence[TrunkEntry], admission: Callable[[Sequence[TrunkEntry]], Admission]) -> None:
         self.first = tuple(entries[:FEW])
+        self._open = not any(entry.callers or any(valid_masks(entry.trunk.allowed_addresses)) for entry in entries)
         self._any_caller = admission([entry for entry in entries if not entry.callers])
         by_caller: dict[str, list[TrunkEntry]] = {}
         for entry in entries:
@@ -103,6 +106,8 @@ class Group:
         self._by_caller = {caller: admission(of_caller) for caller, of_caller in by_caller.items()}
 
     def first_two(self, caller: str, source: Source) -> tuple[TrunkEntry, ...]:
+        if self._open:
+            return self.first
         found = self._any_caller.first_two(source)
         of_caller = self._by_caller.get(caller)
         if of_caller is None:
@@ -111,13 +116,13 @@ class Group:
         return first_of((*found, *also)) if found else also
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class TrunkAnswer:
-    """The trunks that name the called number and take the call, those without numbers that do, at most two of each; and the call as read,
-    to say later why others do not."""
+    """The trunks that take the call, at most two: those that name the called number, else those without numbers. And the call as read, to
+    say later why others do not."""
 
-    specific: tuple[TrunkEntry, ...]
-    default: tuple[TrunkEntry, ...]
+    found: tuple[TrunkEntry, ...]
+    by_number: bool
     group: Group | None
     called: str
     number: str
@@ -137,25 +142,29 @@ class TrunkIndex:
         group = _shared(lambda of_number: Group(of_number, admission))
         self._by_number = {number: group(of_number) for number, of_number in by_number.items()}
         self._any_number = group([entry for entry in entries if not entry.numbers])
-        self._own = {entry.position: admission([entry]) for entry in entries}
+        masked = [entry for entry in entries if any(valid_masks(entry.trunk.allowed_addresses))]
+        for entry in masked:
+            entry.admission = admission([entry])
         # Whose addresses a call comes from tells most of a call that no trunk takes.
-        self._of_source = admission([entry for entry in entries if any(valid_masks(entry.trunk.allowed_addresses))])
+        self._of_source = admission(masked)
 
     def find(self, caller: Caller, called: str) -> TrunkAnswer:
         """`called` normalised."""
-        number, source = normalize_number(caller.number), Source(parse_address(caller.source_address), caller.host)
-        group = self._by_number.get(called)
-        specific = group.first_two(number, source) if group is not None else ()
-        default = self._any_number.first_two(number, source)
-        return TrunkAnswer(specific, default, group, called, number, source)
+        source = Source(address_key(caller.source_address), caller.host)
+        number, group = normalize_number(caller.number), self._by_number.get(called)
+        found = group.first_two(number, source) if group is not None else ()
+        if found:
+            return TrunkAnswer(found, True, group, called, number, source)
+        return TrunkAnswer(self._any_number.first_two(number, source), False, group, called, number, source)
 
     def near(self, answer: TrunkAnswer) -> Iterator[TrunkEntry]:
-        """The nearest first, some perhaps twice: of the called number, for any number, of the source."""
+        """The nearest first, some perhaps twice: of the called number; where none of those took the call, for any number; of the source."""
         if answer.group is not None:
             yield from answer.group.first
-        yield from answer.default
+        if answer.by_number:
+            return
         yield from self._any_number.first
-        if not answer.specific and answer.source.address is not None:
+        if not answer.found and answer.source.address is not None:
             yield from self._of_source.first_two(answer.source)
 
     def mismatch(self, entry: TrunkEntry, answer: TrunkAnswer, caller: Caller) -> Mismatch | None:
@@ -163,7 +172,7 @@ class TrunkIndex:
         trunk = entry.trunk
         if entry.callers and answer.number not in entry.callers:
             return Mismatch("allowed_numbers", caller.number, trunk.allowed_numbers)
-        if not self._own[entry.position].first_two(answer.source):
+        if entry.admission is not None and not entry.admission.first_two(answer.source):
             return Mismatch("allowed_addresses", caller.source_address, trunk.allowed_addresses)
         if entry.numbers and answer.called not in entry.numbers:
             return Mismatch("numbers", caller.called, trunk.numbers)
@@ -178,10 +187,6 @@ def first_of(entries: Sequence[TrunkEntry]) -> tuple[TrunkEntry, ...]:
 
 def _kept(entries: tuple[TrunkEntry, ...], entry: TrunkEntry) -> tuple[TrunkEntry, ...]:
     return entries if len(entries) == FEW or entry in entries else (*entries, entry)
-
-
-def _address_key(address: Address) -> tuple[int, int, str]:
-    return address.version, int(address), zone_of(address)
 
 
 def _shared(make: Callable[[Sequence[TrunkEntry]], _Value]) -> Callable[[Sequence[TrunkEntry]], _Value]:

@@ -38,6 +38,8 @@ class MediaConfig(LiveKitModel):
     def merged_with(self, second: "MediaConfig") -> "MediaConfig":
         """Merge(self, second), §1.6: encryption is the second's unless unset, or DISABLE while the first says something; the timeout the
         second's if set, the codecs the second's if it lists any."""
+        if second is UNSET:
+            return self
         encryption = second.encryption
         if self.encryption is not None and encryption in (None, MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE):
             encryption = self.encryption
@@ -50,9 +52,13 @@ class MediaConfig(LiveKitModel):
         )
 
 
+UNSET = MediaConfig()
+"""What a trunk or a rule says that has no opinion."""
+
+
 def upgraded(media: MediaConfig | None, legacy: MediaEncryption) -> MediaConfig:
     """A missing `media` becomes an empty one; the legacy encryption fills one that is unset (§1.6)."""
-    media = media or MediaConfig()
+    media = media if media is not None else UNSET
     if media.encryption is None and legacy is not MediaEncryption.SIP_MEDIA_ENCRYPT_DISABLE:
         media = media.model_copy(update={"encryption": legacy})
     return media
