@@ -21,7 +21,7 @@ from bridge.call.watchers import Watchers
 from bridge.call.world import StoryOptions, Surroundings
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
 from bridge.errors import LegGone, Superseded, Unavailable
-from bridge.media.port import Clip, ClipName, Sound
+from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import BrokenNote, CallNote, CallState
 from bridge.model.ticket import RoomTicket
@@ -198,13 +198,15 @@ class Story:
             if not 0 < len(name.encode(errors="replace")) <= NAME_LIMIT:
                 detail = f"the {what} is empty or longer than {NAME_LIMIT} bytes"
                 raise CallOver(EndReason.ROOM_FAILED, detail=detail, status=503, clip=ClipName.UNAVAILABLE)
+        # After a PIN the participant is active from the join on (§3.3 step 7): an agent may wait for just that before it speaks.
+        status = attributes.ACTIVE if call.answered else attributes.RINGING
         ticket = RoomTicket(
             call_id=call.call_id,
             room_name=accept.room_name,
             identity=accept.identity,
             name=accept.name.encode(errors="replace")[:NAME_LIMIT].decode(errors="ignore"),
             metadata=accept.metadata,
-            attributes=attributes.participant_attributes(accept, call.leg.caller, attributes.RINGING),
+            attributes=attributes.participant_attributes(accept, call.leg.caller, status),
             room_preset=accept.room_preset,
             room_config=accept.room_config,
         )
@@ -274,6 +276,7 @@ class Story:
     # 7. Talk
 
     async def _talk(self, call: Call) -> None:
+        was_active = call.ticket.attributes.get(attributes.CALL_STATUS) == attributes.ACTIVE
         call.change(ticket=call.ticket_with(attributes.CALL_STATUS, attributes.ACTIVE))
         call.leg.set_media_lease(self._options.orphan_limit)
         await self._answer(call, CallState.TALKING)
@@ -286,12 +289,16 @@ class Story:
             detail = str(error) or f"the seat did not open within {self._options.seat_timeout:g} s"
             raise CallOver(EndReason.ROOM_FAILED, detail=detail, clip=ClipName.UNAVAILABLE) from error
         call.seat_is_open = True
+        if not was_active:
+            await self._tell_room_of_the_answer(call.seat)
+        log.info("talking", room=call.ticket.room_name, participant=call.ticket.identity)
+
+    async def _tell_room_of_the_answer(self, seat: Seat) -> None:
         try:
             async with asyncio.timeout(self._options.seat_timeout):
-                await call.seat.set_attributes({attributes.CALL_STATUS: attributes.ACTIVE})
+                await seat.set_attributes({attributes.CALL_STATUS: attributes.ACTIVE})
         except (Unavailable, TimeoutError) as error:
             log.warning("the room was not told that the call is active", error=str(error) or "too slow")
-        log.info("talking", room=call.ticket.room_name, participant=call.ticket.identity)
 
     async def _answer(self, call: Call, state: CallState) -> Sound:
         """Answer the caller if nobody has, and let the PBX send the sound here."""

@@ -75,7 +75,7 @@ def test_given_a_pin_rule_when_the_pin_is_right_then_the_caller_enters_hears_rin
             assert leg.answered
             leg.press(f"{PIN}#")
             await on.until(lambda: on.node.opened[0].playing is ClipName.RINGBACK)
-            assert on.node.opened[0].seat.statuses == ["ringing"]
+            assert on.node.opened[0].seat.statuses == ["active"]
             await on.talking(leg)
             assert on.node.opened[0].played == [(ClipName.ENTER_PIN, False), (ClipName.ROOM_JOIN, True), (ClipName.RINGBACK, False)]
             on.node.opened[0].seat.happened(SeatGone("room_deleted"))
@@ -86,7 +86,7 @@ def test_given_a_pin_rule_when_the_pin_is_right_then_the_caller_enters_hears_rin
             # Digits before the seat are nobody's but ours.
             assert on.node.opened[0].seat.digits == ""
             # The room's own end leaves the status as it was.
-            assert on.node.opened[0].seat.statuses == ["ringing", "active"]
+            assert on.node.opened[0].seat.statuses == ["active"]
 
     travel(story())
 
