@@ -1,7 +1,7 @@
 """An event loop whose time jumps: three minutes of ringing pass in no time, in the same order as they would have.
 
-For stories told with fakes only: nothing real (sockets, threads) happens in a jump. A program that waits for something that can
-never happen is an error here, not a test that hangs.
+For stories told with fakes, or with both ends of a loopback connection on this loop (`PATIENCE`): nothing else that is real (threads,
+other processes) happens in a jump. A program that waits for something that can never happen is an error here, not a test that hangs.
 """
 
 import asyncio
@@ -14,14 +14,20 @@ _Result = TypeVar("_Result")
 EPOCH = 1_700_000_000.0
 """What the clock shows when a loop begins."""
 
+PATIENCE = 0.003
+"""Real seconds: what was written to a loopback socket is there at once, unless the kernel has put it off."""
+
 
 class _Jumping(selectors.DefaultSelector):
     """Instead of sleeping until the next timer, moves the loop's time there."""
 
     loop: "TimeTravelLoop"
+    patience = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if not ready and timeout != 0 and self.patience:
+            ready = super().select(self.patience)
         if ready or timeout == 0:
             return ready
         if timeout is None:
@@ -33,10 +39,11 @@ class _Jumping(selectors.DefaultSelector):
 class TimeTravelLoop(asyncio.SelectorEventLoop):
     """An event loop with its own time, which starts at 0 and only moves when nothing is left to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
+        """`patience`: real seconds that sockets are given to become ready before a jump."""
         self._now = 0.0
         selector = _Jumping()
-        selector.loop = self
+        selector.loop, selector.patience = self, patience
         super().__init__(selector)
 
     def time(self) -> float:
@@ -57,9 +64,9 @@ class LoopClock:
         return asyncio.get_running_loop().time()
 
 
-def travel(story: Coroutine[Any, Any, _Result]) -> _Result:
+def travel(story: Coroutine[Any, Any, _Result], patience: float = 0.0) -> _Result:
     """Run to the end in no time. Raises AssertionError when tasks are left over."""
-    loop = TimeTravelLoop()
+    loop = TimeTravelLoop(patience)
     try:
         result = loop.run_until_complete(story)
         left = sorted(str(task.get_coro()) for task in asyncio.all_tasks(loop))

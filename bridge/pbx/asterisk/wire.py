@@ -113,7 +113,12 @@ class GuardedProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no t
             line = f"{name}: {value}"
             if not _FORBIDDEN.isdisjoint(line) or ":" in name:
                 raise LocalProtocolError(f"the AMI header {name!r} holds a line break or a NUL")
-            if len(line.encode("utf-8", "surrogatepass")) > LINE_LIMIT:
+            try:
+                size = len(line.encode())
+            except UnicodeEncodeError:
+                # panoramisk would log the whole action, a secret with it, and leave its waiter waiting.
+                raise LocalProtocolError(f"the AMI header {name!r} holds half a character") from None
+            if size > LINE_LIMIT:
                 raise LocalProtocolError(f"the AMI header {name!r} is over {LINE_LIMIT} bytes long")
         if self.transport.is_closing():
             raise Unavailable("the AMI connection is closing")
@@ -139,6 +144,8 @@ class GuardedProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no t
             raise RemoteProtocolError("a message without an end")
         self._bytes = bytearray(rest)
         for block in blocks:
+            if self.closed:
+                return
             message = read_message(block)
             if message is not None:
                 self.handle_message(message)
@@ -158,7 +165,12 @@ class GuardedProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no t
     def handle_message(self, message: Message) -> None:
         # panoramisk hands an exception of a stranger's answer to the loop, which drops the connection without a word.
         try:
+            action = self.responses.get(message.id)
+            if action is not None and "event" not in message and not message.success:
+                action.as_list = False  # a refusal is all that comes: panoramisk would wait for a list's end
             super().handle_message(message)
+        except RemoteProtocolError:
+            raise
         except Exception as error:
             raise RemoteProtocolError(f"an answer that does not fit its action ({type(error).__name__})") from error
 
@@ -235,8 +247,10 @@ class Wire:
         return Answer(bool(message.success), str(message.get("Message", "")), str(message.get("Value", "")))
 
     async def list_action(self, name: str, headers: Headers | None = None) -> Sequence[Event]:
-        """The same for an action that answers with a list of events; without the answer itself and the end mark."""
+        """The same for an action that answers with a list of events; without the answer itself and the end mark. Refused: Unavailable."""
         answer = await self._send(name, True, headers or {})
+        if not isinstance(answer, list):
+            raise Unavailable(f"Asterisk refused {name}: {answer.get('Message', '')}")
         return [Event(message) for message in answer if "Response" not in message and not message.event.endswith("Complete")]
 
     async def _send(self, name: str, as_list: bool, headers: Headers) -> Any:
@@ -259,7 +273,7 @@ class Wire:
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
-        wait, told = self._options.shortest_wait, ""
+        wait, told, loop = self._options.shortest_wait, "", asyncio.get_running_loop()
         try:
             while True:
                 try:
@@ -270,8 +284,11 @@ class Wire:
                         log.warning("no AMI connection", error=told, next_try_in=round(wait, 1))
                         self._items.put_nowait(Down(told))
                 else:
-                    wait, told = self._options.shortest_wait, ""
+                    told, since = "", loop.time()
                     reason = await self._serve(protocol)
+                    # Only one that stood for longer than we waited for it was worth coming back quickly for.
+                    if loop.time() - since > wait:
+                        wait = self._options.shortest_wait
                     log.warning("AMI connection lost", reason=reason)
                     self._items.put_nowait(Down(reason))
                 await asyncio.sleep(wait * random.uniform(0.8, 1.2))
@@ -285,15 +302,19 @@ class Wire:
         try:
             async with asyncio.timeout(options.connect_timeout):
                 _, protocol = await loop.create_connection(GuardedProtocol, options.host, options.port)
-        except OSError as error:
-            raise Unavailable(f"the AMI at {place} cannot be reached: {error.strerror or type(error).__name__}") from None
         except TimeoutError:
             raise Unavailable(f"the AMI at {place} cannot be reached within {options.connect_timeout:g} s") from None
+        # A name that is no host name is a UnicodeError; of several addresses (localhost) each failure stands in the error's text.
+        except (OSError, UnicodeError) as error:
+            raise Unavailable(f"the AMI at {place} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
         try:
             login: Headers = {"Username": options.user, "Secret": options.secret, "Events": "on"}
             answer = await self._send_on(protocol, "Login", False, options.connect_timeout, login)
             if not answer.success:
                 raise Unavailable(f"the AMI at {place} refused the user {options.user!r}: look at manager.conf (secret, permit)")
+        except LocalProtocolError as error:
+            protocol.fail("not logged in")
+            raise Unavailable(f"the login at {place} cannot be sent: {error}") from None
         except BaseException:
             protocol.fail("not logged in")
             raise
