@@ -59,6 +59,13 @@ class Channel:
                 return heard
         raise AssertionError("not heard within 200 frames")
 
+    async def until_heard(self, frame: bytes) -> None:
+        """Returns once this frame has come, which may have been long ago."""
+        async with asyncio.timeout(5):
+            while frame not in self.frames:
+                self._news.clear()
+                await self._news.wait()
+
     async def close(self) -> None:
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)

@@ -143,7 +143,7 @@ async def test_given_two_calls_in_a_room_when_they_speak_then_each_hears_the_oth
             first.say(numbered(number))
             second.say(numbered(-number))
             await asyncio.sleep(0.02)
-        await second.hear_until(numbered(4))
+        await second.until_heard(numbered(4))
         assert numbered(-3) in first.frames
         assert numbered(1) not in first.frames, "nobody hears themselves"
 
@@ -159,7 +159,7 @@ async def test_given_a_seat_when_a_clip_is_played_then_it_takes_the_rooms_place_
             first.say(numbered(7))
             second.say(numbered(8))
             await asyncio.sleep(0.02)
-        await second.hear_until(numbered(7))
+        await second.until_heard(numbered(7))
         assert numbered(8) not in first.frames
         await one.stop()
         assert await playing is False
@@ -439,8 +439,7 @@ async def in_every_state(node: InProcessNode) -> Sequence[Channel]:
 
 
 async def test_given_calls_in_every_state_when_the_node_ends_then_no_task_socket_or_file_is_left(rooms: LocalRooms) -> None:
-    await asyncio.sleep(0)
-    before, tasks = open_files(), len(asyncio.all_tasks())
+    tasks, files = len(asyncio.all_tasks()), [open_files()]
     for _ in range(3):
         async with InProcessNode(NodeOptions(port=0, seat_grace=0.05), rooms, CLIPS) as node:
             channels = await in_every_state(node)
@@ -451,10 +450,13 @@ async def test_given_calls_in_every_state_when_the_node_ends_then_no_task_socket
             await ended(channel)
         assert rooms.occupants() == {}
         assert node.load() == NodeLoad(calls=0, room_for=0, draining=True)
-    del node, channels, channel, playing
-    await asyncio.sleep(0.05)
-    assert len(asyncio.all_tasks()) == tasks
-    assert open_files() == before
+        del node, channels, channel, playing
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) == tasks
+        files.append(open_files())
+    # The first round may open what the loop itself keeps.
+    assert files[1] == files[2] == files[3]
+    assert files[1] <= files[0] + 1
 
 
 class SlowRooms(LocalRooms):
