@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bridge.dispatch.conflicts import RuleConflicts
 from bridge.dispatch.trace import Mismatch
@@ -13,15 +13,17 @@ class NoRule(Exception):  # noqa: N818  (an answer, not a fault)
     """No rule matches (failed_precondition)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What a rule is asked: exact numbers, the trunk that matched ("" for none), and the PIN as far as it goes."""
 
     caller: str
     called: str
     trunk_id: str
-    pin: str | None = field(default=None, repr=False)
+    pin: str | None = None
     no_pin: bool = False
+
+    def __repr__(self) -> str:
+        return f"Ask(caller={self.caller!r}, called={self.called!r}, trunk_id={self.trunk_id!r}, no_pin={self.no_pin})"
 
 
 def match_rule(rules: Iterable[DispatchRule], ask: Ask) -> DispatchRule:

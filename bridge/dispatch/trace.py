@@ -4,7 +4,6 @@ A trace never holds a PIN or a password: of a PIN it says only whether one was a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 SHOWN = 5
@@ -62,8 +61,7 @@ class Candidate(NamedTuple):
         return f"{self.kind} {label}: {self.outcome}" + (f", {why}" if why else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(NamedTuple):
     """One answer's reasons: the sentence that sums it up, and the candidates in the order looked at."""
 
     summary: str
