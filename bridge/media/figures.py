@@ -1,23 +1,25 @@
 """What a node measures of itself: its rhythm, its queues, who was turned away. Counted as plain integers on the beat, made into
 Prometheus families only when somebody looks."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 
 QUEUE_FRAMES: Final = 3
 """Frames of one caller kept between the socket and the beat, the one to be taken included. Later audio is wrong audio."""
 
-_LATENESS_BUCKETS = (0.001, 0.002, 0.005, 0.010, 0.020, 0.050, 0.100, 0.500)
+LATENESS_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.010, 0.020, 0.050, 0.100, 0.500)
+"""Seconds. More than 5 ms is out of rhythm, more than 20 ms costs a frame."""
 
 
 class Figures:
-    """The figures of one node. Give it the registry that is scraped; without one they are kept apart."""
+    """The figures of one node: a collector for Prometheus' registry."""
 
     __slots__ = (
+        "_late_seconds",
         "_lateness",
         "beats",
         "beats_skipped",
@@ -31,14 +33,9 @@ class Figures:
         "refusals",
     )
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        registry = registry if registry is not None else CollectorRegistry()
-        self._lateness = Histogram(
-            "roomline_media_beat_lateness_seconds",
-            "How late a beat came, against its place on the monotonic clock.",
-            buckets=_LATENESS_BUCKETS,
-            registry=registry,
-        )
+    def __init__(self) -> None:
+        self._lateness = [0] * (len(LATENESS_BUCKETS) + 1)
+        self._late_seconds = 0.0
         self.beats = 0
         self.beats_skipped = 0
         self.faults = 0
@@ -49,12 +46,12 @@ class Figures:
         self.connections = 0
         self.depths = [0] * (QUEUE_FRAMES + 1)
         self.refusals: Counter[str] = Counter()
-        registry.register(self)
 
     def beat_came(self, late: float) -> None:
         """A beat came `late` seconds after its time."""
         self.beats += 1
-        self._lateness.observe(late)
+        self._lateness[bisect_left(LATENESS_BUCKETS, late)] += 1
+        self._late_seconds += late
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus' registry."""
@@ -77,14 +74,25 @@ class Figures:
         for why, times in sorted(self.refusals.items()):
             refused.add_metric([why], times)
         yield refused
-        yield self._queue_depth()
+        yield _histogram(
+            "roomline_media_beat_lateness_seconds",
+            "How late a beat came, against its place on the monotonic clock.",
+            [f"{bound}" for bound in LATENESS_BUCKETS],
+            self._lateness,
+            self._late_seconds,
+        )
+        yield _histogram(
+            "roomline_media_queue_frames",
+            "Frames of a caller that waited when the beat took one.",
+            [f"{float(frames)}" for frames in range(len(self.depths))],
+            [*self.depths, 0],
+            sum(frames * times for frames, times in enumerate(self.depths)),
+        )
 
-    def _queue_depth(self) -> Metric:
-        depth = HistogramMetricFamily("roomline_media_queue_frames", "Frames of a caller that waited when the beat took one.")
-        total, buckets = 0, []
-        for frames, times in enumerate(self.depths):
-            total += times
-            buckets.append((f"{float(frames)}", total))
-        buckets.append(("+Inf", total))
-        depth.add_metric([], buckets, sum_value=sum(frames * times for frames, times in enumerate(self.depths)))
-        return depth
+
+def _histogram(name: str, documentation: str, bounds: Sequence[str], counts: Sequence[int], total: float) -> Metric:
+    """`counts`: of each bucket by itself, the one without a bound last."""
+    histogram = HistogramMetricFamily(name, documentation)
+    cumulated = [sum(counts[: place + 1]) for place in range(len(counts))]
+    histogram.add_metric([], list(zip([*bounds, "+Inf"], cumulated, strict=True)), sum_value=total)
+    return histogram

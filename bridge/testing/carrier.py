@@ -210,6 +210,7 @@ class Carrier:
         self._ears = EarServer()
         self._ami: Ami | None = None
         self._live: dict[str, CarrierCall] = {}
+        self._loads = 0
         self.default_to: SipAddress | None = None
 
     @property
@@ -268,6 +269,21 @@ class Carrier:
             self._forget(call)
             raise
         return call
+
+    async def place_load(self, number: str, *, to: SipAddress | None = None, codec: str = "ulaw") -> None:
+        """A call that says a test tone until it ends and that nobody listens to: it costs this process nothing."""
+        address = to or self.default_to
+        if address is None:
+            raise ValueError("call whom? give `to` or set `default_to`")
+        self._loads += 1
+        await self.ami.ask(
+            "Originate",
+            Channel=f"PJSIP/{endpoint_name(codec, Keys.RFC4733)}/sip:{number}@{address[0]}:{address[1]}",
+            Application="Milliwatt",
+            CallerID=f"<+1555800{self._loads:05d}>",
+            Timeout="60000",
+            Async="true",
+        )
 
     async def channels(self) -> list[str]:
         """The names of the channels that are up."""

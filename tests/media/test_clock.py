@@ -150,7 +150,7 @@ def test_given_a_beat_that_is_stopped_when_time_passes_then_nothing_comes_and_no
 def test_given_late_beats_when_the_figures_are_read_then_the_histogram_has_them() -> None:
     band = Band(stalls={5: 0.050})
     band.play(0.4005)
-    lateness = next(family for family in band.figures._lateness.collect())
+    lateness = next(family for family in band.figures.collect() if family.name.endswith("beat_lateness_seconds"))
     counts = {sample.labels["le"]: sample.value for sample in lateness.samples if sample.name.endswith("_bucket")}
     assert counts["+Inf"] == 20
     assert counts["0.001"] < 20
