@@ -81,13 +81,14 @@ async def main(calls: int, seconds: float) -> None:
         await asyncio.gather(*(call.answered() for call in listened))
         talking = await _until_talking(stack, calls)
         async with asyncio.TaskGroup() as speaking:
-            for call in listened:
-                speaking.create_task(call.say(tone(8000, seconds + SETTLE + 1, [SPEECH_HZ])))
+            said = [speaking.create_task(call.say(tone(8000, seconds + SETTLE + 30, [SPEECH_HZ]))) for call in listened]
             await asyncio.sleep(SETTLE)
             say(f"{talking} calls talk; measuring for {seconds:.0f} s")
             before = await _sample(stack)
             await asyncio.sleep(seconds)
             after = await _sample(stack)
+            for speech in said:
+                speech.cancel()
         cpu = 100 * (after.cpu_seconds - before.cpu_seconds) / (after.at - before.at) / max(talking, 1)
         rhythm, heard = _rhythm(before, after), _heard(listened, before.at, after.at)
     underruns = rhythm.skipped + rhythm.frames_unsent
