@@ -14,7 +14,7 @@ import uvloop
 
 from bridge.app import serve as serve_until_stopped
 from bridge.call.registry import random_letters
-from bridge.configuration import is_readable_by_others, literal_secrets
+from bridge.configuration import is_readable_by_others
 from bridge.dispatch.explain import explain as explain_call
 from bridge.errors import ConfigurationError, RoomlineError
 from bridge.logs import setup_logs
@@ -104,7 +104,8 @@ def check(
         marks = {True: "✔", False: "✘", None: "!"}
         for finding in findings:
             typer.echo(f"{marks[finding.ok]} {finding.text}" + (f"\n    → {finding.todo}" if finding.todo else ""))
-        typer.echo("\nCalls can come." if ok else "\nNot ready: see ✘ above.")
+        good = "The configuration is sound; the PBX was not asked." if offline else "Calls can come."
+        typer.echo(f"\n{good if ok else 'Not ready: see ✘ above.'}")
     raise typer.Exit(0 if ok else 1)
 
 
@@ -165,8 +166,7 @@ def _load(config: Path | None) -> Loaded:
 
 def _check_files(loaded: Loaded) -> list[Finding]:
     findings: list[Finding] = []
-    secrets = list(literal_secrets(loaded.file.data))
-    if secrets and is_readable_by_others(loaded.file.path):
+    if loaded.file.literal_secrets and is_readable_by_others(loaded.file.path):
         todo = f"chmod 600 {loaded.file.path}"
         findings.append(Finding(None, f"{loaded.file.path} holds secrets and is readable by others", todo))
     media = loaded.settings.media

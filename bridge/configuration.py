@@ -5,7 +5,7 @@ What the keys mean is `settings.py`'s.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,28 @@ ENVIRONMENT_PREFIX = "ROOMLINE_"
 """`ROOMLINE_MEDIA__LISTEN` is `media.listen`, `ROOMLINE_PBX__0__AMI__PORT` the first PBX's `ami.port`."""
 
 
+NOT_KEYS = frozenset({"ROOMLINE_CONFIG", "ROOMLINE_VECTORS"})
+"""Variables of ours that are not keys of the file."""
+
+SECRETS = frozenset({"secret", "auth_password", "pin"})
+"""Keys whose value is a secret: a text, `{env: NAME}` or `{file: PATH}`."""
+
+_PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp"))
+
+_MOST_REPEATED = 20
+"""How many times over, on average, aliases may repeat a file: more is an attack, or a slip of the same effect."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigurationFile:
-    """The file's data with the environment laid over it, and where each key came from (`file:line`, or the variable's name)."""
+    """The file's data with the environment laid over it and its secrets fetched, and where each key came from (`file:line`, or the
+    variable's name). `literal_secrets` are the places of secrets that stand in the file itself."""
 
     path: Path
     data: dict[str, Any]
     places: Mapping[Place, str]
+    literal_secrets: tuple[Place, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def where(self, place: Place) -> str:
         """The line of a key, or of the nearest one around it."""
@@ -36,8 +51,28 @@ class ConfigurationFile:
         return self.places.get(place, f"{self.path}")
 
 
-def read_configuration(path: Path, environment: Mapping[str, str] | None = None) -> ConfigurationFile:
-    """Raises ConfigurationError with file and line for what is no YAML, no mapping, or says one key twice."""
+def read_configuration(path: Path, environment: Mapping[str, str] | None = None, sections: Collection[str] = ()) -> ConfigurationFile:
+    """Raises ConfigurationError with file and line for what is no YAML, no mapping, or says one key twice, and for a secret that is not
+    there. `sections` are the names at the top: a variable that begins with none of them is somebody else's, and left alone with a
+    warning (Kubernetes, for one, sets ROOMLINE_PORT for a service of that name)."""
+    environment = os.environ if environment is None else environment
+    places: dict[Place, str] = {(): f"{path}:1"}
+    try:
+        root = _parse(path)
+        data = _build(root, (), path, places, [0, _MOST_REPEATED * path.stat().st_size + 1000]) if root is not None else None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is nested too deeply, or holds an alias of itself") from None
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{path}:1: the file must be a mapping (key: value), not {type(data).__name__}")
+    warnings = _lay_over(data, places, environment, sections)
+    file = ConfigurationFile(path, data, places, tuple(_literal_secrets(data)), warnings)
+    _fetch_secrets(file, data, environment)
+    return file
+
+
+def _parse(path: Path) -> yaml.Node | None:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -45,59 +80,118 @@ def read_configuration(path: Path, environment: Mapping[str, str] | None = None)
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: is not UTF-8 (byte {error.start})") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigurationError(f"{path}:{line}: {error.problem or 'this is no YAML'}") from None
-    except (yaml.YAMLError, RecursionError) as error:
+    except yaml.YAMLError as error:
         raise ConfigurationError(f"{path}: this is no YAML ({type(error).__name__})") from None
-    places: dict[Place, str] = {(): f"{path}:1"}
-    data = _build(root, (), path, places) if root is not None else {}
-    if not isinstance(data, dict):
-        raise ConfigurationError(f"{path}:1: the file must be a mapping (key: value), not {type(data).__name__}")
-    _lay_over(data, places, os.environ if environment is None else environment)
-    return ConfigurationFile(path, data, places)
+    return node
 
 
-def _build(node: yaml.Node, place: Place, path: Path, places: dict[Place, str]) -> Any:
+def _build(node: yaml.Node, place: Place, path: Path, places: dict[Place, str], built: list[int]) -> Any:
+    """`built` counts the nodes, and holds how many there may be."""
+    built[0] += 1
+    if built[0] > built[1]:
+        raise ConfigurationError(f"{path}: its aliases (*name) repeat it too many times over")
+    if not node.tag.startswith(_PLAIN_TAGS):
+        raise ConfigurationError(f"{path}:{node.start_mark.line + 1}: {node.tag} is a tag, which has no meaning here; put it in quotes")
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
-            key = yaml.SafeLoader("").construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str):
-                key = str(key)
+            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
             if key in found:
                 raise ConfigurationError(f"{path}:{line}: {dotted((*place, key))} stands here twice")
             places[(*place, key)] = f"{path}:{line}"
-            found[key] = _build(value_node, (*place, key), path, places)
+            found[key] = _build(value_node, (*place, key), path, places, built)
         return found
     if isinstance(node, yaml.SequenceNode):
         items = []
         for index, item in enumerate(node.value):
             places[(*place, index)] = f"{path}:{item.start_mark.line + 1}"
-            items.append(_build(item, (*place, index), path, places))
+            items.append(_build(item, (*place, index), path, places, built))
         return items
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        raise ConfigurationError(f"{path}:{node.start_mark.line + 1}: {dotted(place)}: is no value of YAML's; put it in quotes") from None
 
 
-def _lay_over(data: dict[str, Any], places: dict[Place, str], environment: Mapping[str, str]) -> None:
+def _lay_over(data: dict[str, Any], places: dict[Place, str], environment: Mapping[str, str], sections: Collection[str]) -> tuple[str, ...]:
+    """Put the environment's values over the file's. Returns what was left alone."""
+    for_secrets, warnings = set(_named_variables(data)), []
     for name, value in sorted(environment.items()):
-        if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_KEYS:
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_KEYS or name in for_secrets:
             continue
         *parents, last = (_key(part) for part in name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
+        if sections and (*parents, last)[0] not in sections:
+            warnings.append(f"{name} is no key of the configuration, and left alone")
+            continue
         try:
             holder: Any = data
             for parent in parents:
                 holder = _child(holder, parent)
-            _put(holder, last, yaml.safe_load(value) if value else "")
+            # A secret is taken as it is: YAML would read 0123 as a number.
+            _put(holder, last, yaml.safe_load(value) if value and last not in SECRETS else value)
         except (TypeError, IndexError, yaml.YAMLError):
             raise ConfigurationError(f"{name}: there is no such key in the configuration") from None
         places[(*parents, last)] = name
+    return tuple(warnings)
 
 
-NOT_KEYS = frozenset({"ROOMLINE_CONFIG", "ROOMLINE_VECTORS"})
-"""Variables of ours that are not keys of the file."""
+def _named_variables(data: Any) -> Iterator[str]:
+    """The variables that secrets are fetched from."""
+    for _, holder, key in _secrets(data):
+        if isinstance(holder[key], dict) and isinstance(name := holder[key].get("env"), str):
+            yield name
+
+
+def _fetch_secrets(file: ConfigurationFile, data: dict[str, Any], environment: Mapping[str, str]) -> None:
+    for place, holder, key in list(_secrets(data)):
+        if isinstance(holder[key], dict):
+            try:
+                holder[key] = _fetch(holder[key], environment)
+            except ValueError as error:
+                raise ConfigurationError(f"{file.where(place)}: {dotted(place)}: {error}") from None
+
+
+def _fetch(source: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    match source:
+        case {"env": str() as name, **rest} if not rest:
+            if not environment.get(name):
+                raise ValueError(f"the environment variable {name} is not set")
+            return environment[name]
+        case {"file": str() as name, **rest} if not rest:
+            try:
+                secret = Path(name).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ValueError(f"the file {name} cannot be read: {error.strerror}") from None
+            except ValueError:
+                raise ValueError(f"the file {name} is no text") from None
+            if not secret:
+                raise ValueError(f"the file {name} is empty")
+            return secret
+    raise ValueError("a secret is a text, {env: NAME} or {file: PATH}")
+
+
+def _secrets(data: Any, place: Place = ()) -> Iterator[tuple[Place, dict[str, Any], str]]:
+    """Every key whose value is a secret: its place, what holds it, and its name."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key in SECRETS and not (key == "pin" and place == ()):  # at the top, `pin` is a section
+                yield (*place, key), data, key
+            else:
+                yield from _secrets(value, (*place, key))
+    elif isinstance(data, list):
+        for index, item in enumerate(data):
+            yield from _secrets(item, (*place, index))
+
+
+def _literal_secrets(data: Any) -> Iterator[Place]:
+    for place, holder, key in _secrets(data):
+        if isinstance(holder[key], str | int) and holder[key] != "":
+            yield place
 
 
 def _key(part: str) -> Key:
@@ -133,19 +227,6 @@ def undotted(text: str) -> Place:
         parts.append(key)
         parts.extend(int(index) for index in indexes)
     return tuple(parts)
-
-
-def literal_secrets(data: Any, place: Place = ()) -> Iterator[Place]:
-    """Where a secret stands in the file itself."""
-    if isinstance(data, dict):
-        for key, value in data.items():
-            if key in ("secret", "auth_password", "pin") and isinstance(value, (str, int)) and value != "":
-                yield (*place, key)
-            else:
-                yield from literal_secrets(value, (*place, key))
-    elif isinstance(data, list):
-        for index, item in enumerate(data):
-            yield from literal_secrets(item, (*place, index))
 
 
 def is_readable_by_others(path: Path) -> bool:

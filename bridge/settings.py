@@ -4,7 +4,6 @@ Each part of Roomline defines its own options; here they get names, defaults and
 """
 
 import difflib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -32,26 +31,6 @@ from bridge.rooms.builtin import BuiltIn, BuiltInKind
 Seconds = Annotated[float, Field(gt=0)]
 
 
-def _read_secret(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {"env"}:
-            found = os.environ.get(str(value["env"]))
-            if not found:
-                raise ValueError(f"the environment variable {value['env']} is not set")
-            return found
-        if set(value) == {"file"}:
-            try:
-                return Path(str(value["file"])).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ValueError(f"the file {value['file']} cannot be read: {error.strerror}") from None
-        raise ValueError("a secret is a text, {env: NAME} or {file: PATH}")
-    return str(value) if isinstance(value, int) else value
-
-
-Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
-"""A text, `{env: NAME}` or `{file: PATH}`."""
-
-
 class Part(BaseModel):
     """One section of the file."""
 
@@ -64,7 +43,7 @@ class Ami(Part):
     host: str = Field(default="127.0.0.1", description="where the manager listens (manager.conf, bindaddr)")
     port: int = Field(default=5038, ge=1, le=65535, description="its port")
     user: str = Field(default="roomline", description="the user in manager.conf")
-    secret: Secret = Field(description="that user's secret")
+    secret: SecretStr = Field(description="that user's secret: a text, {env: NAME} or {file: PATH}")
 
 
 class Asterisk(Part):
@@ -271,7 +250,7 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str] | None = None) -> "Loaded":
         """Read and check the whole file. Raises ConfigurationError that lists everything wrong, each with its line and what to do."""
-        file = read_configuration(path, environment)
+        file = read_configuration(path, environment, cls.model_fields)
         try:
             settings = cls(**file.data)
         except ValidationError as error:
@@ -286,7 +265,7 @@ class Loaded:
         self.settings = settings
         self.file = file
         self.errors: list[str] = []
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(file.warnings)
         for problem in problems(settings.directory()):
             sentence = f"{file.where(undotted(problem.place))}: {problem.place} {problem.text}"
             (self.errors if problem.severity is Severity.ERROR else self.warnings).append(sentence)
