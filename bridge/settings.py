@@ -28,7 +28,7 @@ from bridge.model.validation import InvalidObject, check_inbound_trunk
 from bridge.pbx.asterisk.pbx import AsteriskOptions
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Part(BaseModel):

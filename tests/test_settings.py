@@ -1,0 +1,182 @@
+"""What the keys mean: what is refused and in which words, and what the objects mean together."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge.dispatch.directory import UnknownTrunks
+from bridge.errors import ConfigurationError
+from bridge.settings import Loaded, Settings
+
+PBX = 'pbx:\n  - {name: hq, ami: {secret: "x"}}\n'
+
+
+def load(folder: Path, text: str, environment: dict[str, str] | None = None) -> Loaded:
+    path = folder / "roomline.yaml"
+    path.write_text(PBX + text)
+    return Settings.load(path, environment or {})
+
+
+def why_not(folder: Path, text: str, environment: dict[str, str] | None = None) -> str:
+    """Whether it is refused at once or when its objects are looked at together."""
+    with pytest.raises(ConfigurationError) as caught:
+        load(folder, text, environment).sound()
+    return str(caught.value)
+
+
+def test_given_the_smallest_file_then_everything_else_has_its_default(tmp_path: Path) -> None:
+    settings = load(tmp_path, "").sound().settings
+    assert settings.pbx[0].ami.host == "127.0.0.1"
+    assert settings.pbx[0].ami.secret.get_secret_value() == "x"
+    assert settings.media.listen == ("127.0.0.1", 9092)
+    assert settings.http.listen is None
+    assert settings.pin.attempts == 1
+    assert settings.unknown_trunks is UnknownTrunks.ALLOW
+    assert settings.calls.limit == 100
+
+
+def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        'trunks:\n  - {numbers: ["+1"]}\n  - {sip_trunk_id: ST_mine, numbers: ["+2"]}\n'
+        "dispatch_rules:\n  - {rule: {dispatch_rule_direct: {room_name: lobby}}}\n",
+    ).settings
+    assert [trunk.sip_trunk_id for trunk in settings.trunks] == ["ST_config000000", "ST_mine"]
+    assert settings.dispatch_rules[0].sip_dispatch_rule_id == "SDR_config000000"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cals: {limit: 1}\n", ":3: cals: there is no such key; did you mean calls?"),
+        ("calls:\n  limt: 1\n", ":4: calls.limt: there is no such key; did you mean limit?"),
+        ("calls:\n  wholly_new: 1\n", ":4: calls.wholly_new: there is no such key; there are drain, limit, over_limit, room_failure"),
+        ("pin: {throttle: {rule: {burst: 1, refil: 2}}}\n", ":3: pin.throttle.rule.refil: there is no such key; did you mean refill?"),
+        ("calls: {limit: many}\n", ":3: calls.limit: "),
+        ("calls: {limit: 0}\n", ":3: calls.limit: "),
+        ("calls: []\n", ":3: calls: "),
+        ("media: {listen: nowhere}\n", ":3: media.listen: an address is host:port, for example 127.0.0.1:9092"),
+        ("media: {listen: 127.0.0.1:99999}\n", ":3: media.listen: an address is host:port"),
+        ("media: {orphan_limit: 1}\n", ":3: media.orphan_limit: "),
+        ("store: roomline.db\n", ":3: store: "),
+        ("pin: {digit_timeout: 0}\n", ":3: pin.digit_timeout: "),
+        ("pin: {digit_timeout: .nan}\n", ":3: pin.digit_timeout: "),
+        ("pin: {digit_timeout: .inf}\n", ":3: pin.digit_timeout: "),
+        ("rooms: {kind: livekit}\n", ":3: rooms: LiveKit rooms are not supported yet; kind: local is"),
+        ("unknown_trunks: perhaps\n", ":3: unknown_trunks: "),
+        ("trunks:\n  - numbers: +15550100\n", ":4: trunks[0].numbers: "),
+        ("trunks:\n  - {numbers: [15550100]}\n", ":4: trunks[0].numbers[0]: must be a text: write it in quotes"),
+        (
+            "dispatch_rules:\n  - rule:\n      dispatch_rule_direct:\n        pin: 1234\n",
+            ":6: dispatch_rules[0].rule.dispatch_rule_direct.pin: must be a text: write it in quotes",
+        ),
+        (
+            "dispatch_rules:\n  - {rule: {dispatch_rule_direct: {}, dispatch_rule_callee: {}}}\n",
+            ":4: dispatch_rules[0].rule: a rule is one of",
+        ),
+    ],
+)
+def test_given_a_wrong_key_or_value_then_the_error_names_line_place_and_remedy(tmp_path: Path, text: str, says: str) -> None:
+    assert says in why_not(tmp_path, text)
+
+
+def test_given_many_mistakes_then_all_are_told_at_once(tmp_path: Path) -> None:
+    reason = why_not(tmp_path, "calls: {limit: 0}\nlog: {level: loud}\nnew: 1\n")
+    assert [line.partition("roomline.yaml:")[2].partition(":")[0] for line in reason.splitlines()] == ["3", "4", "5"]
+
+
+def test_given_a_wrong_value_by_environment_then_the_error_names_the_variable(tmp_path: Path) -> None:
+    assert "ROOMLINE_CALLS__LIMIT: calls.limit: " in why_not(tmp_path, "", {"ROOMLINE_CALLS__LIMIT": "none"})
+
+
+@pytest.mark.parametrize("text", ["", "pbx: []\n", "pbx: {}\n"])
+def test_given_no_pbx_then_the_error_says_so(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "roomline.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="pbx: "):
+        Settings.load(path, {})
+
+
+def test_given_freeswitch_then_it_is_not_supported_yet(tmp_path: Path) -> None:
+    path = tmp_path / "roomline.yaml"
+    path.write_text("pbx:\n  - {kind: freeswitch, name: fs}\n")
+    with pytest.raises(ConfigurationError, match=r"roomline.yaml:2: .*FreeSWITCH is not supported yet"):
+        Settings.load(path, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        pytest.param(
+            "dispatch_rules:\n  - {rule: {dispatch_rule_direct: {room_name: one}}}\n  - {rule: {dispatch_rule_direct: {room_name: two}}}\n",
+            (":5: dispatch_rules[1]", "dispatch_rules[0]"),
+            id="two rules for the same calls",
+        ),
+        pytest.param(
+            "dispatch_rules:\n"
+            '  - {rule: {dispatch_rule_direct: {room_name: one, pin: "80428617"}}}\n'
+            '  - {rule: {dispatch_rule_direct: {room_name: two, pin: "80428617"}}}\n',
+            (":5: dispatch_rules[1]", "dispatch_rules[0]"),
+            id="two rules with the same PIN",
+        ),
+        pytest.param(
+            'trunks:\n  - {numbers: ["+15550100"]}\n  - {numbers: ["+15550100"]}\n',
+            (":5: trunks[1]", "trunks[0]"),
+            id="two trunks for the same calls",
+        ),
+        pytest.param(
+            'dispatch_rules:\n  - {rule: {dispatch_rule_direct: {room_name: one, pin: "80428617x"}}}\n',
+            (":4: dispatch_rules[0]", "can never be entered"),
+            id="a PIN with a letter",
+        ),
+        pytest.param(
+            'dispatch_rules:\n  - {rule: {dispatch_rule_direct: {room_name: one, pin: "80428617804286178"}}}\n',
+            (":4: dispatch_rules[0]", "can never be entered"),
+            id="a PIN of 17 digits",
+        ),
+        pytest.param(
+            'trunks:\n  - {numbers: ["+15550199"], auth_username: u, auth_password: open sesame}\n'
+            'phone_numbers:\n  - {e164_format: "+15550199"}\n',
+            (":6: phone_numbers[0]", "ST_config000000"),
+            id="a number of our own that is a trunk's too",
+        ),
+        pytest.param(
+            'trunks:\n  - {numbers: ["+15550100"], allowed_addresses: [203.0.113.0/33]}\n',
+            (":4: trunks[0]", "203.0.113.0/33"),
+            id="a mask that is none",
+        ),
+        pytest.param("trunks:\n  - {name: anybody}\n", (":4: trunks[0]",), id="a trunk that would let everybody in"),
+        pytest.param(
+            'trunks:\n  - {sip_trunk_id: ST_a, numbers: ["+1"]}\n  - {sip_trunk_id: ST_a, numbers: ["+2"]}\n',
+            (":5: trunks[1] is called ST_a, as trunks[0] is",),
+            id="two trunks of one name",
+        ),
+    ],
+)
+def test_given_objects_that_do_not_go_together_then_the_error_names_both_and_no_secret(
+    tmp_path: Path, text: str, says: tuple[str, ...]
+) -> None:
+    reason = why_not(tmp_path, text)
+    for part in says:
+        assert part in reason
+    assert "80428617" not in reason
+    assert "open sesame" not in reason
+
+
+def test_given_a_trusted_endpoint_of_no_trunk_then_the_error_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "roomline.yaml"
+    path.write_text('pbx:\n  - name: hq\n    ami: {secret: "x"}\n    trusted_endpoints:\n      carrier-a: ST_nobody\n')
+    with pytest.raises(ConfigurationError, match=r"roomline.yaml:5: pbx\[0\].trusted_endpoints.carrier-a: there is no trunk 'ST_nobody'"):
+        Settings.load(path, {}).sound()
+
+
+def test_given_secrets_then_no_picture_of_the_settings_shows_them(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        'trunks:\n  - {numbers: ["+1"], auth_username: u, auth_password: open sesame}\n'
+        'dispatch_rules:\n  - {rule: {dispatch_rule_direct: {room_name: one, pin: "80428617"}}}\n',
+    )
+    for picture in (repr(loaded.settings), str(loaded.settings), repr(loaded.settings.pbx[0].options())):
+        assert "80428617" not in picture
+        assert "open sesame" not in picture
+        assert "'x'" not in picture
