@@ -10,7 +10,7 @@ from bridge.dispatch.directory import Directory
 from bridge.dispatch.evaluate import PlainMatcher, rules_for
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
 from bridge.dispatch.rules import Ask
-from bridge.dispatch.trace import Candidate, Mismatch
+from bridge.dispatch.trace import Candidate, Mismatch, shown
 from bridge.model.caller import Caller
 from bridge.model.rule import DispatchRule
 
@@ -32,7 +32,7 @@ class Explanation:
             case None:
                 return f"refused with {self.verdict.status}: {self.verdict.reason}"
             case Accept() as accept:
-                return f"room {accept.room_name!r} as {accept.identity!r} ({accept.name})"
+                return f"room {shown(accept.room_name)!r} as {shown(accept.identity)!r} ({shown(accept.name)})"
             case AskPin():
                 return "the caller is answered and asked for the PIN"
             case Refuse(status=status, reason=reason):
@@ -70,8 +70,9 @@ class Explanation:
         return found
 
     def to_text(self) -> str:
+        number, called, source = (shown(text) for text in (self.caller.number, self.caller.called, self.caller.source_address))
         lines = [
-            f"call from {self.caller.number or '(nobody)'} to {self.caller.called}, source {self.caller.source_address or '(unknown)'}",
+            f"call from {number or '(nobody)'} to {called}, source {source or '(unknown)'}",
             f"→ {self.outcome}",
             "",
             f"Trunks ({self.verdict.trace.summary}):",
