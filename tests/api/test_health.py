@@ -1,0 +1,99 @@
+"""What probes and Prometheus are told."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from bridge.api.health import Health, serve_health
+from bridge.errors import ConfigurationError
+from bridge.media.figures import Figures
+from bridge.media.port import NodeLoad
+from bridge.pbx.port import PbxHealth
+
+
+@dataclass
+class Pbx:
+    name: str = "hq"
+    connected: bool = True
+
+    async def health(self) -> PbxHealth:
+        return PbxHealth(self.connected, "7.0", "" if self.connected else "the AMI at 127.0.0.1:5038 cannot be reached")
+
+
+@dataclass
+class Node:
+    room_for: int = 10
+
+    def load(self) -> NodeLoad:
+        return NodeLoad(calls=2, room_for=self.room_for)
+
+
+@dataclass
+class Calls:
+    live: int = 2
+
+
+@dataclass
+class World:
+    pbx: Pbx
+    node: Node
+    url: str
+
+
+@pytest_asyncio.fixture
+async def world() -> AsyncIterator[World]:
+    pbx, node, figures = Pbx(), Node(), Figures()
+    figures.frames_missing = 7
+    async with serve_health(Health([pbx], node, Calls()), "127.0.0.1", 0, figures) as port:
+        yield World(pbx, node, f"http://127.0.0.1:{port}")
+
+
+async def ask(world: World, path: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(world.url + path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_given_a_server_that_runs_then_it_is_alive_whatever_the_pbx(world: World) -> None:
+    world.pbx.connected = False
+    assert await ask(world, "/healthz") == (200, "OK\n")
+
+
+async def test_given_pbx_and_room_for_more_then_it_is_ready(world: World) -> None:
+    status, body = await ask(world, "/readyz")
+    assert status == 200
+    assert '"ready": true' in body
+
+
+@pytest.mark.parametrize("what", ["pbx", "node"])
+async def test_given_no_pbx_or_no_room_then_it_is_not_ready_and_says_why(world: World, what: str) -> None:
+    if what == "pbx":
+        world.pbx.connected = False
+    else:
+        world.node.room_for = 0
+    status, body = await ask(world, "/readyz")
+    assert status == 503
+    assert ("cannot be reached" if what == "pbx" else '"room_for": 0') in body
+
+
+async def test_given_a_scrape_then_the_figures_are_in_prometheus_words(world: World) -> None:
+    status, body = await ask(world, "/metrics")
+    assert status == 200
+    lines = body.splitlines()
+    for line in ("roomline_calls_active 2.0", "roomline_media_room 10.0", "roomline_media_frames_missing_total 7.0"):
+        assert line in lines
+    assert 'roomline_media_beat_lateness_seconds_bucket{le="0.005"} 0.0' in lines
+    assert "# TYPE roomline_media_beat_lateness_seconds histogram" in lines
+
+
+async def test_given_another_path_then_it_is_not_found(world: World) -> None:
+    assert (await ask(world, "/"))[0] == 404
+
+
+async def test_given_an_address_in_use_then_the_error_names_it(world: World) -> None:
+    port = int(world.url.rpartition(":")[2])
+    with pytest.raises(ConfigurationError, match=f"http.listen: 127.0.0.1:{port} cannot be had"):
+        async with serve_health(Health([], Node(), Calls()), "127.0.0.1", port):
+            pass

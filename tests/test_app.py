@@ -1,0 +1,130 @@
+"""The parts put together: what starts, what stops, and what is said when something cannot be had. Calls are in tests/real."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from bridge.app import Application
+from bridge.errors import ConfigurationError, Unavailable
+from bridge.settings import Loaded, Settings
+
+
+def configure(folder: Path, more: str = "", media: str = "127.0.0.1:0") -> Path:
+    path = folder / "roomline.yaml"
+    path.write_text(
+        f'pbx:\n  - {{name: hq, ami: {{port: 1, secret: "x"}}}}\nmedia: {{listen: "{media}"}}\nstore: sqlite:///{folder}/roomline.db\n{more}'
+    )
+    return path
+
+
+def load(folder: Path, more: str = "", media: str = "127.0.0.1:0") -> Loaded:
+    return Settings.load(configure(folder, more, media), {}).sound()
+
+
+async def test_given_a_pbx_that_is_away_then_the_server_runs_and_goes_on_trying(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    async with Application(load(tmp_path)) as app:
+        running = asyncio.create_task(app.run())
+        async with asyncio.timeout(5):
+            while "cannot be reached" not in (health := await app.pbxes[0].health()).detail:  # noqa: ASYNC110  (the port tells no moment of it)
+                await asyncio.sleep(0.01)
+        assert not health.connected
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert asyncio.all_tasks() == before
+
+
+async def test_given_a_port_in_use_then_the_error_names_the_key_and_nothing_stays_open(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for more, media, key in (
+            ("", f"127.0.0.1:{port}", "media.listen"),
+            (f'http: {{listen: "127.0.0.1:{port}"}}\n', "127.0.0.1:0", "http.listen"),
+        ):
+            with pytest.raises(ConfigurationError, match=key):
+                async with Application(load(tmp_path, more, media)):
+                    pass
+    async with Application(load(tmp_path, f'http: {{listen: "127.0.0.1:{port}"}}\n')):
+        pass
+
+
+async def test_given_a_store_that_cannot_be_written_then_the_error_names_it(tmp_path: Path) -> None:
+    loaded = load(tmp_path)
+    (tmp_path / "roomline.db").mkdir()
+    with pytest.raises(Unavailable, match=r"roomline\.db"):
+        async with Application(loaded):
+            pass
+
+
+async def test_given_a_changed_file_when_reloaded_then_its_rules_count_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
+    rule = "dispatch_rules:\n  - {{rule: {{dispatch_rule_direct: {{room_name: {room}}}}}}}\n"
+    async with Application(load(tmp_path, rule.format(room="first"))) as app:
+        configure(tmp_path, rule.format(room="second"))
+        app.reload()
+        assert room_of(app) == "second"
+        for broken in ("dispatch_rules: {}\n", rule.format(room="a") + rule.format(room="b"), "dispatch_rules: [\n"):
+            configure(tmp_path, broken)
+            app.reload()
+            assert room_of(app) == "second"
+        (tmp_path / "roomline.yaml").unlink()
+        app.reload()
+        assert room_of(app) == "second"
+
+
+def room_of(app: Application) -> str:
+    kind = app.settings.dispatch_rules[0].rule
+    assert kind is not None
+    assert kind.dispatch_rule_direct is not None
+    return kind.dispatch_rule_direct.room_name
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_given_a_signal_then_the_command_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    path = configure(tmp_path, "log: {format: json}\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ROOMLINE_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "bridge",
+        "serve",
+        "-c",
+        str(path),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    said = b""
+    try:
+        async with asyncio.timeout(20):
+            while b"roomline serves" not in said:
+                line = await process.stdout.readline()
+                assert line, said.decode()
+                said += line
+            process.send_signal(number)
+            said += await process.stdout.read()
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert b"roomline has stopped" in said
+    assert b"Traceback" not in said
+
+
+async def test_given_a_wrong_file_then_the_command_ends_with_status_2_and_a_sentence(tmp_path: Path) -> None:
+    path = configure(tmp_path, "nonsense: 1\n")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", "serve", "-c", str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 2
+    assert f"{path}:5: nonsense: there is no such key" in out.decode()
+    assert len(out.splitlines()) == 1
