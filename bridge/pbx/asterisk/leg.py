@@ -269,4 +269,4 @@ class AsteriskLeg:
 
 def _means_gone(message: str) -> bool:
     """Each action has its own words for a channel that is no more."""
-    return "no such channel" in message or ("channel" in message and "not exist" in message)
+    return "no such channel" in message or "channel not found" in message or ("channel" in message and "not exist" in message)

@@ -4,6 +4,7 @@ A note is written beside the one before (two generations take turns), and only t
 count: a reader never sees half of one. Each piece stands between bars, since AMI trims blanks at both ends of a value.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
 
 PIECE = 900
@@ -13,6 +14,8 @@ PIECES = 64
 """More than this is not a note."""
 
 NOTE = "ROOMLINE_NOTE"
+
+_MARK = re.compile(r"(?P<side>[01]):(?P<count>[0-9]{1,4})")
 
 
 def note_variables(note: str, generation: int) -> Iterator[tuple[str, str]]:
@@ -30,9 +33,10 @@ def note_variables(note: str, generation: int) -> Iterator[tuple[str, str]]:
 
 async def read_note(note: str, get: Callable[[str], Awaitable[str]]) -> str | None:
     """`note`: the value of ROOMLINE_NOTE; `get` reads another variable. None when there is none, or none that can be read."""
-    side, _, count = note.partition(":")
-    if side not in ("0", "1") or not count.isdigit() or int(count) > PIECES:
+    mark = _MARK.fullmatch(note)
+    if mark is None or int(mark["count"]) > PIECES:
         return None
+    side, count = mark["side"], mark["count"]
     pieces = [await get(f"{NOTE}_{side}_{number}") for number in range(int(count))]
     if not all(len(piece) >= 2 and piece[0] == piece[-1] == "|" for piece in pieces):
         return None

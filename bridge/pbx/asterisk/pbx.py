@@ -5,9 +5,10 @@ its own stops commanding. A controller that was away (stopped, disconnected) loo
 """
 
 import asyncio
+import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -28,6 +29,13 @@ CONTEXTS = frozenset(f"roomline-{name}" for name in ("park", "ring", "media", "l
 
 AWAY = 3.0
 """Seconds without a heartbeat after which we look before we command: the dialplan gives a call up after 5 (roomline.conf)."""
+
+
+_UP = "6"
+"""ChannelState of an answered channel (channelstate.h)."""
+
+_EPOCH = re.compile(r"[0-9]{1,9}")
+_SIP_STATUS = re.compile(r"[1-6][0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,9 @@ class AsteriskPbx:
         self._count = 0
         self._beat_at = float("-inf")
         self._superseded = False
+        self._control_lost = False
+        # Channels whose end we were told of and that are still there: a channel can linger for minutes (asterisk.md).
+        self._lingering: set[str] = set()
         self._look = asyncio.Lock()
         self._version = ""
         self._trouble = "not connected yet"
@@ -122,25 +133,26 @@ class AsteriskPbx:
                     self._understand(item)
 
     async def _came_up(self) -> None:
-        without_control = list(self._legs.values())
         try:
             await self._look_around()
         except Unavailable as error:
             log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
             return
         log.info("PBX connected", pbx=self.name, calls=len(self._legs))
-        for leg in without_control:
-            leg.happened(ControlBack())
 
     def _went_down(self, reason: str) -> None:
         self._trouble = reason
         self._beat_at = float("-inf")
-        for leg in self._legs.values():
-            leg.happened(ControlLost())
+        if not self._control_lost:
+            self._control_lost = True
+            for leg in self._legs.values():
+                leg.happened(ControlLost())
 
     def _understand(self, event: Event) -> None:
         leg = self._legs.get(event["Uniqueid"])
         if leg is None:
+            if event.name == "Hangup":
+                self._lingering.discard(event["Uniqueid"])
             if event.name == "UserEvent" and event["UserEvent"] == "RoomlineParked":
                 facts, headers = event["Facts"], event["Headers"]
                 caller = read_caller(facts, headers, self._options.trusted_endpoints)
@@ -155,7 +167,7 @@ class AsteriskPbx:
                 if event["Direction"] == "Received":
                     leg.happened(Digit(event["Digit"].upper()))
             case "Newstate":
-                if event["ChannelState"] == "6":
+                if event["ChannelState"] == _UP:
                     leg.was_answered()
             case "Hold":
                 leg.happened(Held())
@@ -173,21 +185,21 @@ class AsteriskPbx:
                     leg.media_lease_runs = False
                     leg.happened(MediaLost())
             case "RoomlineTransferred":
-                status = event["Protocol"]
-                number = int(status) if status.isascii() and status.isdigit() else None
-                leg.transfer_ended(TransferResult(event["Status"] == "SUCCESS", number, event["Status"].lower()))
+                result = TransferResult(event["Status"] == "SUCCESS", _sip_status(event["Protocol"]), event["Status"].lower())
+                leg.transfer_ended(result)
             case "RoomlineFellBack":
                 leg.fell_back()
                 self._legs.pop(leg.id, None)
 
     def _hung_up(self, leg: AsteriskLeg, event: Event) -> None:
-        status = event["TechCause"]
         leg.hung_up(
             by_caller=event.name == "HangupRequest",
             cause=event["Cause-txt"] or f"cause {event['Cause'] or 0}",
-            sip_status=int(status) if status.isascii() and status.isdigit() else None,
+            sip_status=_sip_status(event["TechCause"]),
         )
         self._legs.pop(leg.id, None)
+        if event.name != "Hangup":
+            self._lingering.add(leg.id)
 
     def _adopt(self, leg: AsteriskLeg) -> None:
         self._legs[leg.id] = leg
@@ -203,21 +215,41 @@ class AsteriskPbx:
             await self._claim()
             contexts = {event["Uniqueid"]: event for event in await self._wire.list_action("Status")}
             for leg in list(self._legs.values()):
-                event = contexts.get(leg.id)
-                if event is None:
-                    leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
-                elif event["Context"] not in CONTEXTS:
-                    leg.fell_back()
-                else:
-                    continue
-                del self._legs[leg.id]
-            found = [event for unique_id, event in contexts.items() if event["Context"] in CONTEXTS and unique_id not in self._legs]
+                self._see(leg, contexts.get(leg.id))
+            known = list(self._legs.values())
+            self._lingering &= contexts.keys()
+            not_new = self._legs.keys() | self._lingering
+            await self._take_all(
+                [event for unique_id, event in contexts.items() if event["Context"] in CONTEXTS and unique_id not in not_new]
+            )
+            self._beat_at = time.monotonic()
+            if self._control_lost:
+                self._control_lost = False
+                for leg in known:
+                    leg.happened(ControlBack())
+            for leg in list(self._legs.values()):
+                await leg.end_as_wanted()
+
+    def _see(self, leg: AsteriskLeg, event: Event | None) -> None:
+        """What has become of a call that we knew, in place of the events we may have missed."""
+        if event is None:
+            leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
+        elif event["Context"] not in CONTEXTS:
+            leg.fell_back()
+        else:
+            leg.channel = event["Channel"]
+            if event["ChannelState"] == _UP:
+                leg.was_answered()
+            return
+        del self._legs[leg.id]
+
+    async def _take_all(self, found: Sequence[Event]) -> None:
+        try:
             async with asyncio.TaskGroup() as group:
                 for event in found:
                     group.create_task(self._take(event))
-            self._beat_at = time.monotonic()
-            for leg in list(self._legs.values()):
-                await leg.end_as_wanted()
+        except* Unavailable as errors:
+            raise Unavailable(str(errors.exceptions[0])) from None
 
     async def _take(self, event: Event) -> None:
         """A call that is up in our contexts and that we did not know."""
@@ -243,8 +275,8 @@ class AsteriskPbx:
             sip=is_sip(facts),
             media_lease=self._options.media_lease,
             note=await read_note(kept, get),
-            note_generation=int(kept.partition(":")[0]) if kept[:1] in ("0", "1") else 0,
-            answered=event["ChannelState"] == "6",
+            note_generation=int(kept[0]) if kept[:1] in ("0", "1") else 0,
+            answered=event["ChannelState"] == _UP,
         )
         if unique_id not in self._legs:
             self._adopt(leg)
@@ -261,14 +293,22 @@ class AsteriskPbx:
             raise Superseded(f"a newer controller has taken {self.name} over")
         self._count += 1
         value = f"{self._epoch}:{self._controller}:{self._count}"
-        await self._wire.action("Setvar", {"Variable": HEARTBEAT, "Value": value})
+        await self._ask("Setvar", {"Variable": HEARTBEAT, "Value": value})
 
     async def _read_heartbeat(self) -> tuple[int, str]:
-        answer = await self._wire.action("Getvar", {"Variable": HEARTBEAT})
+        answer = await self._ask("Getvar", {"Variable": HEARTBEAT})
         epoch, _, rest = answer.value.partition(":")
-        return (int(epoch) if epoch.isascii() and epoch.isdigit() else 0), rest.partition(":")[0]
+        return (int(epoch) if _EPOCH.fullmatch(epoch) else 0), rest.partition(":")[0]
+
+    async def _ask(self, action: str, headers: Headers) -> Answer:
+        """For what must not be refused: a heart that only seems to beat would leave calls to the fallback without a word."""
+        answer = await self._wire.action(action, headers)
+        if not answer.ok:
+            raise Unavailable(f"Asterisk refused {action}: {answer.message}")
+        return answer
 
     async def _beat(self) -> None:
+        told = ""
         while True:
             await asyncio.sleep(1.0)
             if not self._wire.connected:
@@ -277,8 +317,11 @@ class AsteriskPbx:
                 await self.make_sure()
                 await self._claim()
                 self._beat_at = time.monotonic()
+                told = ""
             except Unavailable as error:
-                log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=str(error))
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=told)
 
     async def _renew(self) -> None:
         """Renew the media leases, three times in the shortest."""
@@ -296,3 +339,7 @@ class AsteriskPbx:
     async def _renew_one(self, leg: AsteriskLeg) -> None:
         # A refusal is a call that has just ended: its event is on the way.
         await self._wire.action("AbsoluteTimeout", {"Channel": leg.channel, "Timeout": leg.media_lease})
+
+
+def _sip_status(text: str) -> int | None:
+    return int(text) if _SIP_STATUS.fullmatch(text) else None

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.errors import Unavailable
-from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.pbx import CONTEXTS, HEARTBEAT, AsteriskOptions
 from bridge.pbx.asterisk.wire import Down, Up, Wire
 
-_CONTEXTS = ("roomline", "roomline-park", "roomline-ring", "roomline-media", "roomline-lost", "roomline-watch", "roomline-fallback")
+_CONTEXTS = ("roomline", *sorted(CONTEXTS), "roomline-fallback")
 _MODULES = {
     "app_audiosocket.so": "carries the sound of calls",
     "res_audiosocket.so": "carries the sound of calls",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,12 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, LoopFactory]:
     del item
     return {"travel": partial(TimeTravelLoop, PATIENCE)}
+
+
+@pytest.fixture(autouse=True)
+def loop_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The adapter's own clock is the loop's here, so that it jumps along."""
+    monkeypatch.setattr("bridge.pbx.asterisk.pbx.time", SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time()))
 
 
 @pytest.fixture
