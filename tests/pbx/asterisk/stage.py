@@ -108,6 +108,8 @@ class Exchange:
     running: "asyncio.Task[None]"
     legs: list[Leg] = field(default_factory=list)
     happened: dict[str, list[LegEvent]] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    """The legs whose events have ended."""
 
     async def read(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -119,6 +121,7 @@ class Exchange:
     async def _listen(self, leg: Leg) -> None:
         async for event in leg.events():
             self.happened[leg.id].append(event)
+        self.over.add(leg.id)
 
     def events(self, leg: Leg) -> list[LegEvent]:
         return self.happened[leg.id]

@@ -11,7 +11,7 @@ from bridge.model.media_address import MediaAddress
 from bridge.pbx.asterisk.notes import NOTE
 from bridge.pbx.asterisk.pbx import AWAY
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Leg
-from bridge.testing.ami_server import AmiAction, AmiServer, silence
+from bridge.testing.ami_server import AmiAction, AmiServer, failure, silence
 from bridge.testing.time_travel import TimeTravelLoop
 from tests.pbx.asterisk.stage import Exchange, a_channel, announce, exchange, in_note, until
 
@@ -144,6 +144,25 @@ async def test_given_an_end_that_could_not_be_told_then_it_comes_about_when_the_
         await until(on.said)
         (action,) = on.said()
         assert (action.name, action["Channel"]) == (ENDS[end][1], channel.name)
+
+
+@pytest.mark.parametrize("words", ["No such channel", "Permission denied", None])
+async def test_given_an_end_that_cannot_be_told_even_then_then_the_other_calls_go_on(server: AmiServer, words: str | None) -> None:
+    async with exchange(server, action_timeout=1.0) as on:
+        _, leg = await on.call()
+        channel, other = await on.call()
+        server.turns_away = True
+        server.cut()
+        await until(lambda: on.events(leg))
+        with pytest.raises(Unavailable):
+            await leg.reject(486)
+        server.script("PJSIPHangup", silence if words is None else lambda action: failure(action, words))
+        server.turns_away = False
+        await until(lambda: server.named("PJSIPHangup"))
+        await other.ring()
+        assert channel.context == "roomline-ring"
+        await asyncio.sleep(5.0)
+        assert on.events(other) == [ControlLost(), ControlBack()]
 
 
 async def test_given_a_controller_that_was_stopped_then_it_looks_before_it_says_anything(server: AmiServer) -> None:

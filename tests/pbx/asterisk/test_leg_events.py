@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bridge.model.ending import EndedBy, Ending
-from bridge.pbx.asterisk.leg import EVENTS_KEPT
+from bridge.pbx.asterisk.leg import EVENTS_KEPT, AsteriskLeg
 from bridge.pbx.port import Digit, Held, Leg, MediaLost, Resumed
 from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer
 from tests.pbx.asterisk.stage import Exchange, a_channel, announce, exchange, until
@@ -148,3 +148,25 @@ async def test_given_many_who_wait_for_the_end_then_each_is_told_also_after_one_
         waiting = [asyncio.create_task(leg.ended()) for _ in range(3)]
         server.channel_event(channel, "HangupRequest")
         assert {ending.by for ending in await asyncio.gather(*waiting)} == {EndedBy.CALLER}
+
+
+async def test_given_a_call_that_ends_then_its_events_end_after_the_last_of_them(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        server.channel_event(channel, "DTMFEnd", {"Digit": "1", "Direction": "Received"})
+        await settle()
+        assert on.over == set()
+        server.channel_event(channel, "DTMFEnd", {"Digit": "2", "Direction": "Received"})
+        server.channel_event(channel, "HangupRequest")
+        await settle()
+        assert on.over == {leg.id}
+        assert on.events(leg) == [Digit("1"), Digit("2")]
+
+
+async def test_given_two_endings_at_once_then_the_first_counts(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        _, leg = await on.call()
+        assert isinstance(leg, AsteriskLeg)
+        leg.fell_back()
+        leg.hung_up(by_caller=True, cause="too late")
+        assert (await leg.ended()).fell_back

@@ -56,8 +56,8 @@ async def test_given_events_of_calls_that_are_not_ours_then_nothing_comes_of_the
         stranger = AmiChannel("PJSIP/other-00000001", "1795320000.1", "from-internal")
         server.channel_event(stranger, "DTMFEnd", {"Digit": "1", "Direction": "Received"})
         server.channel_event(stranger, "HangupRequest")
-        server.user_event(stranger, "SomethingElse", {"Facts": "number=1"})
         server.user_event(stranger, "RoomlineFellBack")
+        server.user_event(stranger, "SomethingElse", {"Facts": "number=1"})
         await asyncio.sleep(0.05)
         assert on.legs == [leg]
         assert on.events(leg) == []
