@@ -91,6 +91,7 @@ async def test_given_a_hangup_request_then_the_caller_has_ended_it_and_the_minut
             server.channel_event(channel, "Newstate")
         server.channel_event(channel, "HangupRequest", headers)
         assert await leg.ended() == ending
+        assert on.pbx._legs == {}
         server.channel_event(channel, "SoftHangupRequest", {"Cause": 16, "TechCause": 487})
         server.user_event(channel, "RoomlineFellBack")
         server.channel_event(channel, "Hangup", {"Cause": 17, "Cause-txt": "User busy"})

@@ -123,6 +123,7 @@ async def test_given_a_place_that_does_not_answer_then_it_is_given_up_in_time() 
         running = asyncio.create_task(wire.run())
         async for item in wire.items():
             assert "cannot be reached within 1.5 s" in str(item)
+            assert asyncio.get_running_loop().time() == pytest.approx(1.5, abs=0.1)
             break
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
