@@ -233,7 +233,7 @@ async def test_given_a_server_frozen_for_a_moment_when_it_wakes_then_the_call_go
 async def test_given_a_cut_ami_connection_when_it_is_back_then_the_call_goes_on(ami_cut: Death, state: State) -> None:
     await _goes_on(ami_cut, state)
     if state is State.TALKING:
-        assert _longest_gap_after(ami_cut, state) < 0.2, "a talking caller notices nothing"
+        assert _longest_gap_after(ami_cut, state) < 0.5, "a talking caller notices nothing"
     await ami_cut.calls[state].hang_up()
     await the_record(ami_cut.stack, ami_cut.calls[state])
 
@@ -246,7 +246,7 @@ async def test_given_a_silent_ami_connection_when_it_stays_silent_then_who_talks
     if state is State.TALKING:
         assert call.ending is None
         assert heard_tone(call, (FALLBACK_HZ,), death.struck_at) is None
-        assert _longest_gap_after(death, state) < 0.2, "a talking caller notices nothing"
+        assert _longest_gap_after(death, state) < 0.5, "a talking caller notices nothing"
         await hears_itself(call)
     else:
         _falls_back(death, state, (4.0, 9.0) if state is State.RINGING else (8.0, 17.0))

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,16 @@ async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_pat
         assert PIN not in log.read_text(errors="replace"), f"the PIN is in {log}"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell starts what runs in its background deaf to Ctrl-C, and our children would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.usefixtures("asterisk")
+@pytest.mark.usefixtures("asterisk", "interruptible")
 async def test_given_the_demo_stays_up_when_it_is_ended_then_no_process_stays(tmp_path: Path, number: signal.Signals) -> None:
     sip = f"127.0.0.1:{free_port()}"
     demo = Child([*DEMO, "--no-calls", "--sip", sip], log=tmp_path / "output")
