@@ -118,3 +118,12 @@ async def the_record(stack: Stack, call: CarrierCall, within: float = 12.0) -> C
     await asyncio.sleep(0.3)
     assert len(records_of(stack, call)) == 1, f"{len(records_of(stack, call))} records of one call"
     return found[0]
+
+
+def assert_nothing_secret_logged(stack: Stack, *more: str) -> None:
+    """Nothing that Roomline or the PBX has logged holds the PIN, the manager's secret, or what else is secret."""
+    secrets = {PIN, stack.pbx.settings.roomline.secret, *more}
+    for log in (stack.folder / "roomline.log", *(stack.folder / "pbx" / "log").rglob("*")):
+        if log.is_file():
+            text = log.read_text(errors="replace")
+            assert not [secret for secret in secrets if secret in text], f"a secret stands in {log.name}"

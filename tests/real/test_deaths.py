@@ -28,6 +28,7 @@ from tests.real.scenario import (
     RINGBACK_HZ,
     SPEECH_HZ,
     State,
+    assert_nothing_secret_logged,
     caller_in,
     heard_tone,
     hears_itself,
@@ -70,6 +71,7 @@ async def _strike(asterisk: Asterisk, folder: Path, strike: Strike) -> AsyncIter
         yield death
         for call in calls.values():
             await call.hang_up()
+    assert_nothing_secret_logged(stack)
 
 
 async def _killed(death: Death, _tap: WireTap) -> None:

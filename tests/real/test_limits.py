@@ -14,7 +14,7 @@ from bridge.testing.clips import until_heard as until_clip
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ
 from bridge.testing.stack import Stack
-from tests.real.scenario import PIN, direct, hears_itself, the_record, until_heard
+from tests.real.scenario import PIN, assert_nothing_secret_logged, direct, hears_itself, the_record, until_heard
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
@@ -35,7 +35,7 @@ async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) ->
     async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("limits")) as stack:
         yield stack
         await stack.nothing_left()
-        assert PIN not in (stack.folder / "roomline.log").read_text()
+        assert_nothing_secret_logged(stack)
 
 
 async def test_given_a_number_of_our_own_then_it_needs_no_trunk(stack: Stack) -> None:

@@ -20,13 +20,24 @@ from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import is_tone, level, pitches, segments, tone
 from bridge.testing.pbx_config import CARRIER_ENDPOINT, FALLBACK_HZ
 from bridge.testing.stack import Stack
-from tests.real.scenario import PIN, RINGBACK_HZ, direct, heard_tone, hears_itself, records_of, the_record, until_heard
+from tests.real.scenario import (
+    PIN,
+    RINGBACK_HZ,
+    assert_nothing_secret_logged,
+    direct,
+    heard_tone,
+    hears_itself,
+    records_of,
+    the_record,
+    until_heard,
+)
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
 ECHO, PIN_ECHO, MEETING, LATE, EMPTY, PIN_MEETING, BRIEF = (f"+1555100{number}" for number in range(7))
 GUARDED, PASSWORD, TRUSTED, NO_RULE, STRANGE, CALLEE, PRIVATE = (f"+1555200{number}" for number in range(7))
 ANNOUNCED_AFTER = 2.0
+PASSWORD_ITSELF = "open sesame"
 TONE_LEVEL = LEVEL - 3.01
 """Ours count against a sine of full scale, what is heard against full scale itself."""
 
@@ -43,8 +54,8 @@ CONFIGURATION: dict[str, Any] = {
     "trunks": [
         {"sip_trunk_id": "ST_guarded", "numbers": [GUARDED], "allowed_addresses": ["127.0.0.0/8"], "allowed_numbers": ["+1555900"]},
         {"sip_trunk_id": "ST_elsewhere", "numbers": [STRANGE], "allowed_addresses": ["203.0.113.0/24"]},
-        {"sip_trunk_id": "ST_password", "numbers": [PASSWORD], "auth_username": "someone", "auth_password": "open sesame"},
-        {"sip_trunk_id": "ST_trusted", "numbers": [TRUSTED], "auth_username": "carrier", "auth_password": "open sesame"},
+        {"sip_trunk_id": "ST_password", "numbers": [PASSWORD], "auth_username": "someone", "auth_password": PASSWORD_ITSELF},
+        {"sip_trunk_id": "ST_trusted", "numbers": [TRUSTED], "auth_username": "carrier", "auth_password": PASSWORD_ITSELF},
         {"sip_trunk_id": "ST_brief", "numbers": [BRIEF], "ringing_timeout": "3s", "ringing_timeout_status": 603},
         {"sip_trunk_id": "ST_waiting", "numbers": [PIN_MEETING], "ringing_timeout": "8s"},
         {"sip_trunk_id": "ST_short", "numbers": [PRIVATE], "max_call_duration": "3s"},
@@ -70,17 +81,7 @@ async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) ->
     async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("story")) as stack:
         yield stack
         await stack.nothing_left()
-        assert_no_secret_in_the_logs(stack)
-
-
-def assert_no_secret_in_the_logs(stack: Stack) -> None:
-    """Nothing that was logged by anybody during the module holds the PIN, a password or the manager's secret."""
-    secrets = {PIN, "open sesame", stack.pbx.settings.roomline.secret}
-    logs = [stack.folder / "roomline.log", *(stack.folder / "pbx" / "log").rglob("*")]
-    for log in logs:
-        if log.is_file():
-            text = log.read_text(errors="replace")
-            assert not [secret for secret in secrets if secret in text], f"a secret stands in {log.name}"
+        assert_nothing_secret_logged(stack, PASSWORD_ITSELF)
 
 
 async def ended_with(call: CarrierCall, status: int) -> None:
