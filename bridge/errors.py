@@ -21,6 +21,10 @@ class Unavailable(RoomlineError):  # noqa: N818  (a state of the outside world, 
     """The PBX, a node or a room service cannot be reached or did not answer in time."""
 
 
+class NodeGone(Unavailable):
+    """The node that carried the call's sound is gone; the call needs a new one."""
+
+
 class LegGone(RoomlineError):  # noqa: N818  (an ordinary event in a call's life)
     """The phone call this was meant for has ended; `Leg.ended()` tells how."""
 

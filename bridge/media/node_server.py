@@ -1,0 +1,353 @@
+"""The node's end of the Unix socket: serves one controller at a time, and knows what to do without one.
+
+Without a controller a node decides three things and no more (DESIGN §5): callers who were asked or waited go back to the PBX after
+`DIALOGUE_LIMIT`, those who talk after the orphan limit, and what ended at a seat is kept until a controller collects it. What is
+played goes on meanwhile.
+"""
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import structlog
+
+from bridge.errors import ConfigurationError, RemoteProtocolError, RoomlineError, Unavailable
+from bridge.media import messages as m
+from bridge.media.port import Clip, NodeLoad, Seat, Sound
+from bridge.model.ticket import DigitsToSend, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
+
+log = structlog.get_logger(__name__)
+
+DIALOGUE_LIMIT: Final = 5.0
+"""Seconds without a controller after which a caller who is not talking is given back."""
+
+_LOOK_EVERY = 0.25
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+
+class CarryingNode(Protocol):
+    """What is served here: `bridge.media.port.Node`."""
+
+    async def open(self, call_id: str, rate: int) -> Sound: ...
+    async def sounds(self) -> Mapping[str, Sound]: ...
+    def load(self) -> NodeLoad: ...
+
+
+class KeptSeat:
+    """A seat by its number, with what happened there and nobody has collected yet."""
+
+    def __init__(self, number: int, call_id: str, seat: Seat) -> None:
+        self.number = number
+        self.call_id = call_id
+        self.seat = seat
+        self._told: list[SeatEvent] = []
+        self._ended = False
+        self._news = asyncio.Event()
+        self.reading = asyncio.ensure_future(self._read())
+
+    def is_for(self, call_id: str, ticket: RoomTicket) -> bool:
+        mine = self.seat.ticket
+        return (self.call_id, mine.room_name, mine.identity) == (call_id, ticket.room_name, ticket.identity)
+
+    async def tell(self, say: Callable[[m.SeatTold], Awaitable[None]]) -> None:
+        """Tell everything there is and will be, until the seat's last event. What ended it is told to every later listener too."""
+        while True:
+            while self._told:
+                await say(told(self.number, self._told[0]))
+                if isinstance(self._told[0], SeatGone):
+                    return
+                self._told.pop(0)
+            if self._ended:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    async def _read(self) -> None:
+        try:
+            async for event in self.seat.events():
+                self._told.append(event)
+                self._news.set()
+        except Exception:
+            log.exception("a fault of ours at a seat", call_id=self.call_id)
+        finally:
+            self._ended = True
+            self._news.set()
+
+
+class NodeServer:
+    """`async with NodeServer(node, path)`: listens on the Unix socket, which only its own user may use; a newer controller takes over
+    from the one before. Raises ConfigurationError when the place cannot be had."""
+
+    def __init__(self, node: CarryingNode, path: Path, *, orphan_limit: float = 30.0, now: Callable[[], float] = time.monotonic) -> None:
+        self._node = node
+        self._path = path
+        self._orphan_limit = orphan_limit
+        self._now = now
+        self._server: asyncio.Server | None = None
+        self._controller: _Controller | None = None
+        self._alone_since = now()
+        self._seats: dict[int, KeptSeat] = {}
+        self._numbers = 0
+        self._plays: set[asyncio.Task[bool]] = set()
+        self._serving: set[asyncio.Task[None]] = set()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._came, self._path, limit=m.LINE_LIMIT)
+            self._path.chmod(0o600)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path}: the node cannot listen there: {error.strerror}") from error
+        self._looking = asyncio.create_task(self._look())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if self._server is not None:
+            self._server.close()
+        tasks: list[asyncio.Task[Any]] = [*self._serving, *self._plays]
+        tasks += [seat.reading for seat in self._seats.values()]
+        if self._looking is not None:
+            tasks.append(self._looking)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    # Controllers come and go
+
+    async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or not _is_our_own(writer):
+            log.warning("somebody else's process was turned away")
+            writer.transport.abort()
+            return
+        self._serving.add(task)
+        controller = _Controller(self, writer)
+        before, self._controller = self._controller, controller
+        if before is not None:
+            log.info("a newer controller has come")
+            before.leave()
+        try:
+            await controller.serve(reader)
+        except asyncio.CancelledError:
+            # Ours is the only one who cancels: at the node's end. Streams would log it as a fault.
+            return
+        finally:
+            self._serving.discard(task)
+            if self._controller is controller:
+                self._controller, self._alone_since = None, self._now()
+                log.warning("no controller; calls are carried on for a while", calls=self._node.load().calls)
+            controller.leave()
+
+    async def _look(self) -> None:
+        """What is decided without a controller, and word of the load to one that is there."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            if self._controller is not None:
+                self._controller.tell_load(self._node.load())
+            else:
+                await self._without_controller(self._now() - self._alone_since)
+            await self._forget_seats()
+
+    async def _without_controller(self, alone: float) -> None:
+        if alone < DIALOGUE_LIMIT:
+            return
+        for call_id, sound in (await self._node.sounds()).items():
+            opened = (await sound.snapshot()).opened
+            if self._controller is None and alone >= (self._orphan_limit if opened else DIALOGUE_LIMIT):
+                log.warning("no controller came: the call goes back to its PBX", call_id=call_id, talking=opened)
+                await sound.close()
+
+    async def _forget_seats(self) -> None:
+        """Of calls that are not carried any more."""
+        carried = await self._node.sounds()
+        for number in [number for number, kept in self._seats.items() if kept.call_id not in carried and kept.reading.done()]:
+            del self._seats[number]
+
+    # What a controller asks
+
+    async def sound(self, call_id: str) -> Sound:
+        sound = (await self._node.sounds()).get(call_id)
+        if sound is None:
+            raise Unavailable(f"the node does not carry call {call_id}")
+        return sound
+
+    def seat(self, number: int) -> Seat:
+        if number not in self._seats:
+            raise Unavailable("the seat is gone")
+        return self._seats[number].seat
+
+    async def open(self, call_id: str, rate: int) -> None:
+        await self._node.open(call_id, rate)
+
+    async def sounds(self) -> list[str]:
+        return list(await self._node.sounds())
+
+    async def play(self, call_id: str, clip: Clip) -> bool:
+        """Goes on when its controller goes: the caller hears the prompt to its end."""
+        playing = asyncio.ensure_future((await self.sound(call_id)).play(clip))
+        self._plays.add(playing)
+        playing.add_done_callback(self._plays.discard)
+        return await asyncio.shield(playing)
+
+    async def take_seat(self, call_id: str, ticket: RoomTicket) -> int:
+        for kept in self._seats.values():
+            if kept.is_for(call_id, ticket) and (await self.sound(call_id)) and not await self._was_left(kept):
+                return kept.number
+        seat = await (await self.sound(call_id)).take_seat(ticket)
+        for number in [number for number, kept in self._seats.items() if kept.call_id == call_id]:
+            self._seats.pop(number).reading.cancel()
+        self._numbers += 1
+        self._seats[self._numbers] = KeptSeat(self._numbers, call_id, seat)
+        return self._numbers
+
+    async def _was_left(self, kept: KeptSeat) -> bool:
+        return (await (await self.sound(kept.call_id)).snapshot()).seated_in is None
+
+    async def listen(self, number: int, say: Callable[[m.SeatTold], Awaitable[None]]) -> None:
+        self.seat(number)
+        await self._seats[number].tell(say)
+
+
+class _Controller:
+    """One controller's connection: each request is a task of its own, each is answered once."""
+
+    def __init__(self, server: NodeServer, writer: asyncio.StreamWriter) -> None:
+        self._server = server
+        self._writer = writer
+        self._asked: dict[int, asyncio.Task[None]] = {}
+        self._load: NodeLoad | None = None
+
+    def leave(self) -> None:
+        self._writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader) -> None:
+        """Until the controller goes, or says what is no message."""
+        self._say(m.Hello(version=m.VERSION))
+        try:
+            async with asyncio.TaskGroup() as group:
+                try:
+                    while line := await reader.readline():
+                        self._understand(m.read_from_controller(line), group)
+                except (RemoteProtocolError, ValueError) as error:
+                    log.warning("the controller is not understood", error=str(error))
+                except OSError:
+                    pass
+                finally:
+                    for task in self._asked.values():
+                        task.cancel()
+        finally:
+            self._asked.clear()
+
+    def tell_load(self, load: NodeLoad) -> None:
+        if load != self._load:
+            self._load = load
+            self._say(m.Load(calls=load.calls, room_for=load.room_for, draining=load.draining))
+
+    def _understand(self, message: m.FromController, group: asyncio.TaskGroup) -> None:
+        if isinstance(message, m.Cancel):
+            asked = self._asked.get(message.id)
+            if asked is not None:
+                asked.cancel()
+        elif message.id in self._asked:
+            raise RemoteProtocolError("one id for two requests")
+        else:
+            task = self._asked[message.id] = group.create_task(self._answer(message))
+            task.add_done_callback(lambda _: self._asked.pop(message.id, None))
+
+    async def _answer(self, request: m.FromController) -> None:
+        try:
+            reply: m.Message = m.Answer(id=request.id, value=await self._do(request))
+        except OSError:
+            return  # the controller has gone
+        except RoomlineError as error:
+            reply = m.Refusal(id=request.id, error=str(error))
+        except Exception as error:
+            log.exception("a fault of ours in the node")
+            reply = m.Refusal(id=request.id, error=f"a fault in the node: {type(error).__name__}")
+        self._say(reply)
+
+    async def _do(self, request: m.FromController) -> Any:  # noqa: PLR0911, PLR0912  (one line for each thing that can be asked)
+        server = self._server
+        match request:
+            case m.Ping():
+                return None
+            case m.Open():
+                return await server.open(request.call_id, request.rate)
+            case m.Sounds():
+                return await server.sounds()
+            case m.Invite():
+                return asdict(await (await server.sound(request.call_id)).invite())
+            case m.Connected():
+                return await (await server.sound(request.call_id)).connected()
+            case m.Disconnected():
+                return await (await server.sound(request.call_id)).disconnected()
+            case m.Play():
+                return await server.play(request.call_id, Clip(request.clip, request.loop))
+            case m.Stop():
+                return await (await server.sound(request.call_id)).stop()
+            case m.Snapshot():
+                return asdict(await (await server.sound(request.call_id)).snapshot())
+            case m.Close():
+                return await (await server.sound(request.call_id)).close()
+            case m.TakeSeat():
+                return await server.take_seat(request.call_id, request.ticket)
+            case m.Company():
+                return await server.seat(request.seat).company()
+            case m.OpenSeat():
+                return await server.seat(request.seat).open()
+            case m.Listen():
+                return await server.listen(request.seat, self._say_and_wait)
+            case m.PublishDigit():
+                return await server.seat(request.seat).publish_digit(request.digit)
+            case m.SetAttributes():
+                return await server.seat(request.seat).set_attributes(request.changes)
+            case m.Leave():
+                return await server.seat(request.seat).leave(request.reason)
+        raise RemoteProtocolError("nothing that can be asked")
+
+    def _say(self, message: m.Message) -> None:
+        if self._writer.is_closing():
+            return
+        if self._writer.transport.get_write_buffer_size() > m.LINE_LIMIT:
+            log.warning("a controller that does not listen is left")
+            self.leave()
+            return
+        self._writer.write(m.encode(message))
+
+    async def _say_and_wait(self, message: m.SeatTold) -> None:
+        """Raises ConnectionError when the controller has gone: then nobody was told."""
+        if self._writer.is_closing():
+            raise ConnectionResetError("the controller has gone")
+        self._writer.write(m.encode(message))
+        await self._writer.drain()
+
+
+def told(seat: int, event: SeatEvent) -> m.SeatTold:
+    match event:
+        case DigitsToSend(digits):
+            return m.SeatTold(seat=seat, event="digits", text=digits)
+        case SeatLost():
+            return m.SeatTold(seat=seat, event="lost")
+        case SeatBack():
+            return m.SeatTold(seat=seat, event="back")
+        case SeatGone(reason):
+            return m.SeatTold(seat=seat, event="gone", text=reason)
+
+
+def _is_our_own(writer: asyncio.StreamWriter) -> bool:
+    """Only our own user's processes, and root's, may hold calls (DESIGN §8)."""
+    peer = writer.get_extra_info("socket")
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # elsewhere than on Linux the folder's rights have to do
+    _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return user in (0, os.geteuid())
