@@ -26,7 +26,7 @@ FREEING_PAUSE = 0.5
 
 
 class Closing:
-    """Ends calls, and lets go of them."""
+    """Ends calls, and hands them over."""
 
     def __init__(self, world: Surroundings, options: StoryOptions) -> None:
         self._world = world
@@ -44,13 +44,18 @@ class Closing:
         elif over.reason is EndReason.PBX_GONE:
             await self._quietly(self._give_up(call))
         answered = call.answered
-        await self.let_go(call)
+        await self.close_sound(call)
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
         await self._quietly(self._keep(record))
         self._tell(record)
 
-    async def let_go(self, call: Call) -> None:
-        """Give back what is ours and leave the call to the PBX and to the next controller."""
+    async def hand_over(self, call: Call) -> None:
+        """Leave the call to the PBX, to its node, and to the next controller."""
+        if call.sound is not None:
+            await self._quietly(call.sound.hand_over())
+            call.sound = call.seat = None
+
+    async def close_sound(self, call: Call) -> None:
         if call.sound is not None:
             await self._quietly(call.sound.close())
             call.sound = call.seat = None

@@ -6,9 +6,9 @@ from functools import partial
 from typing import TypeVar
 
 from bridge.call.live import Call
-from bridge.call.over import CallOver, NodeLost
+from bridge.call.over import CallOver
 from bridge.call.waiting import first_of
-from bridge.errors import Unavailable
+from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.media_address import MediaAddress
@@ -44,7 +44,7 @@ async def remember(call: Call, **facts: object) -> None:
 async def connect(call: Call, limit: float) -> None:
     """Have the PBX send the call's audio to its sound, which answers a caller whom nobody has answered yet.
 
-    Tried again and again for `limit` seconds, and anew when the PBX could not be told meanwhile. Raises NodeLost when the sound is gone
+    Tried again and again for `limit` seconds, and anew when the PBX could not be told meanwhile. Raises NodeGone when the sound is gone
     with its node, CallOver when no audio came.
     """
     sound = call.sound
@@ -83,4 +83,4 @@ async def _invite(sound: Sound) -> MediaAddress:
     try:
         return await sound.invite()
     except Unavailable as error:
-        raise NodeLost(f"the node gives no address: {error}") from error
+        raise NodeGone(f"the node gives no address: {error}") from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bridge.errors import LegGone, Superseded
+from bridge.errors import LegGone, NodeGone, Superseded
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, Ending, EndReason
 
@@ -37,10 +37,6 @@ class CallOver(Exception):  # noqa: N818  (the end of a call is no error)
         self.seen_status = seen_status
 
 
-class NodeLost(Exception):  # noqa: N818  (the call goes on elsewhere)
-    """The node that carried the call's sound is gone; the call needs a new one."""
-
-
 def leg_ended(ending: Ending, answered: bool) -> CallOver:
     """What a leg's end means for the story."""
     if ending.fell_back:
@@ -63,7 +59,7 @@ def causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 def _rank(cause: BaseException) -> int:
     if isinstance(cause, LegGone) or (isinstance(cause, CallOver) and cause.gone):
         return 0
-    ranks: list[type[BaseException]] = [Superseded, CallOver, NodeLost]
+    ranks: list[type[BaseException]] = [Superseded, CallOver, NodeGone]
     return next((rank for rank, kind in enumerate(ranks, start=1) if isinstance(cause, kind)), len(ranks) + 1)
 
 

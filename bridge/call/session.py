@@ -15,12 +15,12 @@ from bridge.call import attributes
 from bridge.call.closing import Closing
 from bridge.call.commands import command, connect, remember
 from bridge.call.live import Call
-from bridge.call.over import CallOver, NodeLost, causes, leg_ended
+from bridge.call.over import CallOver, causes, leg_ended
 from bridge.call.pin_dialogue import PinDialogue
 from bridge.call.watchers import Watchers
 from bridge.call.world import StoryOptions, Surroundings
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
-from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.errors import LegGone, NodeGone, Superseded, Unavailable
 from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import BrokenNote, CallNote, CallState
@@ -55,7 +55,7 @@ class Story:
         try:
             over = await self._until_over(call)
         except (asyncio.CancelledError, Superseded):
-            await self._closing.finish(self._closing.let_go(call))
+            await self._closing.finish(self._closing.hand_over(call))
             raise
         await self._closing.finish(self._closing.end(call, over))
 
@@ -63,10 +63,10 @@ class Story:
         known = call.taken_over
         for _ in range(NODE_LOSSES):
             cause = await self._until_something_ends(call, known)
-            if not isinstance(cause, NodeLost):
+            if not isinstance(cause, NodeGone):
                 return await self._what_it_means(call, cause)
             log.warning("the call goes on in another node", why=str(cause))
-            await self._closing.let_go(call)
+            await self._closing.close_sound(call)
             call.heard = call.connecting = call.seat_is_open = False
             known = True
         return CallOver(EndReason.MEDIA_FAILED, detail="one node after the other was lost", status=503, fall_back=True)
@@ -81,7 +81,7 @@ class Story:
         except* Exception as errors:
             found = causes(errors)
         for cause in found[1:]:
-            if not isinstance(cause, CallOver | LegGone | Superseded | NodeLost | Unavailable):
+            if not isinstance(cause, CallOver | LegGone | Superseded | Unavailable):
                 log.error("a fault of ours at the end of a call", exc_info=cause)
         return found[0]
 
@@ -227,6 +227,8 @@ class Story:
         try:
             async with asyncio.timeout(self._options.seat_timeout):
                 call.seat = await sound.take_seat(call.ticket)
+        except NodeGone:
+            raise
         except (Unavailable, TimeoutError) as error:
             detail = str(error) or f"no seat within {self._options.seat_timeout:g} s"
             fall_back = self._options.room_failure_falls_back and not call.answered
@@ -240,6 +242,8 @@ class Story:
             try:
                 async with asyncio.timeout(self._options.media_timeout):
                     call.sound = await self._world.choose_node().open(call.call_id, rate)
+            except NodeGone:
+                raise
             except (Unavailable, TimeoutError) as error:
                 detail = str(error) or "the node does not answer"
                 raise CallOver(EndReason.NO_CAPACITY, detail=detail, status=503, fall_back=True) from error
@@ -285,6 +289,8 @@ class Story:
         try:
             async with asyncio.timeout(self._options.seat_timeout):
                 await call.seat.open()
+        except NodeGone:
+            raise
         except (Unavailable, TimeoutError) as error:
             detail = str(error) or f"the seat did not open within {self._options.seat_timeout:g} s"
             raise CallOver(EndReason.ROOM_FAILED, detail=detail, clip=ClipName.UNAVAILABLE) from error

@@ -104,6 +104,9 @@ class Sound(Protocol):
 
     async def snapshot(self) -> SoundState: ...
 
+    async def hand_over(self) -> None:
+        """We are its controller no longer: a node of its own keeps it for the next one, a node in our process ends it."""
+
     async def close(self) -> None:
         """End the sound: connection closed, seat given up, nothing left. Idempotent."""
 

@@ -263,6 +263,9 @@ class RemoteSound:
         playing = state["playing"]
         return SoundState(**{**state, "playing": ClipName(playing) if playing else None})
 
+    async def hand_over(self) -> None:
+        """The node notices by itself that we are gone."""
+
     async def close(self) -> None:
         try:
             await self._node.ask(m.Close, call_id=self._call_id)

@@ -164,6 +164,9 @@ class NodeSound:
             self._is_connected.set()
             self._changed(self)
 
+    async def hand_over(self) -> None:
+        await self.close()
+
     async def close(self) -> None:
         self.let_go()
         if self._seat is not None:

@@ -156,6 +156,9 @@ class FakeSound:
             opened=seat.opened if seat else False,
         )
 
+    async def hand_over(self) -> None:
+        await self.close()
+
     async def close(self) -> None:
         # The end of a sound is one step: a cancelled close has closed all the same.
         self.closed = True
