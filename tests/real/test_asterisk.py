@@ -117,3 +117,21 @@ async def test_given_a_long_note_when_another_controller_looks_then_it_reads_wha
         assert again.caller == leg.caller
         await again.reject(486)
     await call.ended()
+
+
+async def test_given_calls_that_arrive_while_controllers_come_and_go_then_each_is_taken_once_and_whole(
+    pbx: OperatorPbx, carrier: Carrier
+) -> None:
+    """A controller that looks around meets calls whose dialplan has not told everything yet."""
+    calls = []
+    for _ in range(10):
+        calls += [await carrier.call("+15550100", headers={"X-Last": "whole"}) for _ in range(2)]
+        async with controller(pbx) as (_, legs):
+            taken = [await asyncio.wait_for(anext(legs), 5.0) for _ in range(2)]
+            assert len({leg.id for leg in taken}) == 2
+            for leg in taken:
+                assert leg.caller.headers["X-Last"] == "whole"
+                assert leg.caller.number
+                await leg.reject(486)
+        for call in calls[-2:]:
+            await call.ended()

@@ -263,6 +263,9 @@ class AsteriskPbx:
         # The far end of a dialled AudioSocket stands in our context too; it has no facts, and is nobody's call.
         if not facts or channel.startswith("AudioSocket/"):
             return
+        # Still being described: its announcement will come, and holds everything.
+        if event["Context"] == "roomline-park" and not await get("ROOMLINE_READY"):
+            return
         headers, kept = await get("ROOMLINE_HEADERS"), await get(NOTE)
         if unique_id in self._legs:
             return

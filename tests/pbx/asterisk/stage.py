@@ -148,7 +148,7 @@ def a_channel(server: AmiServer, context: str = "roomline-park", **facts: str) -
     told = FACTS | facts
     number = len(server.channels) + 1
     name = f"{told['technology'] or 'Local'}/carrier-a-{number:08x}"
-    variables = {"ROOMLINE_FACTS": encoded(**told), "ROOMLINE_HEADERS": "&X-Ticket=42"}
+    variables = {"ROOMLINE_FACTS": encoded(**told), "ROOMLINE_HEADERS": "&X-Ticket=42", "ROOMLINE_READY": "1"}
     channel = AmiChannel(name, f"1795328054.{number}", context, variables=variables)
     server.channels[name] = channel
     return channel

@@ -192,7 +192,9 @@ async def live_through(events: Sequence[dict[str, str]]) -> None:
         await server.until(lambda: server.named("Redirect"))
         server.send(b"".join(message(event) for event in events))
         await asyncio.sleep(1.0)
-        fresh = AmiChannel("PJSIP/fresh-1", "17.17", variables={"ROOMLINE_FACTS": "number=%2B1999", "ROOMLINE_HEADERS": ""})
+        fresh = AmiChannel(
+            "PJSIP/fresh-1", "17.17", variables={"ROOMLINE_FACTS": "number=%2B1999", "ROOMLINE_HEADERS": "", "ROOMLINE_READY": "1"}
+        )
         server.channels[fresh.name] = fresh
         announce(server, fresh)
         await until(lambda: any(leg.caller.number == "+1999" for leg in on.legs))
@@ -222,3 +224,16 @@ async def test_given_a_caller_that_cancels_then_the_ending_is_told_as_asterisk_t
         data = (request + soft + end).encode()
         await server.send_pieces(data, range(0, len(data), 7))
         assert await leg.ended() == Ending(EndedBy.CALLER, "cause 127", 487)
+
+
+async def test_given_a_call_still_being_described_when_we_look_then_it_is_taken_by_its_announcement_and_whole(server: AmiServer) -> None:
+    channel = a_channel(server)
+    whole = dict(channel.variables)
+    channel.variables |= {"ROOMLINE_READY": "", "ROOMLINE_FACTS": "called=%2B15550100", "ROOMLINE_HEADERS": ""}
+    async with exchange(server) as on:
+        assert on.legs == []
+        channel.variables |= whole
+        announce(server, channel)
+        await until(lambda: on.legs)
+        assert on.legs[0].caller.headers == {"X-Ticket": "42"}
+        assert len(on.legs) == 1
