@@ -5,8 +5,9 @@ import contextlib
 import gc
 import secrets
 import signal
+import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,14 +21,12 @@ from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
 from bridge.dispatch.index import Index
 from bridge.errors import ConfigurationError, Superseded
-from bridge.media.clips import Clips
-from bridge.media.frames import RATES
 from bridge.media.node import InProcessNode
-from bridge.media.port import ClipName
-from bridge.media.prompts import Prompts
-from bridge.media.tones import Tones
+from bridge.media.port import Node
+from bridge.media.workers import Workers
+from bridge.node_app import make_clips, make_rooms
 from bridge.pbx.asterisk.pbx import AsteriskPbx
-from bridge.rooms.local import LocalRooms, LocalRoomsOptions
+from bridge.rooms.local import LocalRooms
 from bridge.settings import Loaded, Settings
 from bridge.store.sqlite import SqliteStore
 
@@ -42,6 +41,9 @@ class Application:
         self.settings = loaded.settings
         self._index = _index(loaded.settings)
         self._stack = AsyncExitStack()
+        self.workers: Workers | None = None
+        self.rooms: LocalRooms
+        self.node: InProcessNode
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -55,13 +57,10 @@ class Application:
     async def _open(self, stack: AsyncExitStack) -> None:
         settings, clock = self.settings, SystemClock()
         store = await stack.enter_async_context(SqliteStore(settings.store_path))
-        clips = await asyncio.to_thread(_clips, settings)
-        self.rooms = LocalRooms(_rooms(settings, clips))
-        stack.push_async_callback(self.rooms.close)
-        self.node = await stack.enter_async_context(InProcessNode(settings.media.options(), self.rooms, clips))
+        nodes = await self._open_nodes(stack)
         throttle = Throttle(settings.pin.throttle.options(), store, clock)
         await throttle.load()
-        self.registry = Registry(settings.registry(), [self.node], clock)
+        self.registry = Registry(settings.registry(), nodes, clock)
         world = Surroundings(
             dispatcher=lambda: self._index,
             choose_node=self.registry.choose_node,
@@ -75,22 +74,41 @@ class Application:
         )
         self._story = Story(world, settings.calls.story(settings.pin.options(), settings.media.orphan_limit))
         self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
-        self._health = Health(self.pbxes, self.node, self.registry)
+        self._health = Health(self.pbxes, self.workers or self.node, self.registry)
         if settings.http.listen is not None:
-            await stack.enter_async_context(serve_health(self._health, *settings.http.listen, self.node.figures))
+            figures = [] if self.workers else [self.node.figures]
+            await stack.enter_async_context(serve_health(self._health, *settings.http.listen, *figures))
+
+    async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
+        """One in this process, or those that are processes of their own."""
+        media = self.settings.media
+        if media.workers:
+            sockets = [media.socket(place) for place in range(media.workers)]
+            self.workers = Workers(sockets, self._worker_command if media.start_workers else None)
+            return self.workers.nodes
+        clips = await asyncio.to_thread(make_clips, self.settings)
+        self.rooms = make_rooms(self.settings, clips)
+        stack.push_async_callback(self.rooms.close)
+        self.node = await stack.enter_async_context(InProcessNode(media.options(), self.rooms, clips))
+        return [self.node]
+
+    def _worker_command(self, place: int) -> Sequence[str]:
+        return [sys.executable, "-m", "bridge", "node", str(place), "--config", str(self._path), "--started-by-server"]
 
     async def run(self) -> None:
         """Take calls until cancelled or stopped; then the calls are left to the next server, or ended (`calls.drain`)."""
         log.info(
             "roomline serves",
             pbx=[pbx.name for pbx in self.pbxes],
-            audio=f"{self.settings.media.listen[0]}:{self.node.port}",
+            audio=f"{self.workers.count} workers" if self.workers else f"{self.settings.media.listen[0]}:{self.node.port}",
             trunks=len(self.settings.trunks),
             rules=len(self.settings.dispatch_rules),
             numbers=len(self.settings.phone_numbers),
             rooms=self.settings.rooms.kind,
         )
         async with asyncio.TaskGroup() as group:
+            if self.workers:
+                group.create_task(self.workers.run(), name="workers")
             for pbx in self.pbxes:
                 group.create_task(self._serve(pbx), name=f"pbx {pbx.name}")
 
@@ -171,15 +189,3 @@ def _index(settings: Settings) -> Index:
     gc.collect()
     gc.freeze()
     return index
-
-
-def _clips(settings: Settings) -> Clips:
-    folder: Path | None = settings.media.prompts
-    return Clips(Prompts(folder, settings.media.language), Tones(settings.media.ringback))
-
-
-def _rooms(settings: Settings, clips: Clips) -> LocalRoomsOptions:
-    return LocalRoomsOptions(
-        participants=tuple(participant.built_in() for participant in settings.rooms.participants),
-        announcement={rate: clips.frames(ClipName.WELCOME, rate) for rate in RATES},
-    )

@@ -1,4 +1,4 @@
-"""The command line: `roomline serve | check | explain | calls | version`."""
+"""The command line: `roomline serve | node | check | explain | calls | version`."""
 
 import asyncio
 import json
@@ -21,6 +21,7 @@ from bridge.logs import setup_logs
 from bridge.media.prompts import Prompts
 from bridge.model.caller import Caller
 from bridge.model.record import CallRecord
+from bridge.node_app import serve_node
 from bridge.pbx.asterisk.setup_check import Finding, check_asterisk
 from bridge.settings import Loaded, Settings
 from bridge.store.sqlite import SqliteStore
@@ -74,6 +75,23 @@ def serve(config: ConfigOption = None) -> None:
     loaded = _load(config).sound()
     setup_logs(loaded.settings.log.level, loaded.settings.log.format)
     uvloop.run(serve_until_stopped(loaded))
+
+
+@cli.command(epilog="Example: roomline node 0 -c /etc/roomline/roomline.yaml")
+def node(
+    place: Annotated[int, typer.Argument(min=0, help="which of media.workers: 0 is the first")],
+    config: ConfigOption = None,
+    started_by_server: Annotated[bool, typer.Option("--started-by-server", help="end when nobody needs it any more")] = False,
+) -> None:
+    """Carry the sound of calls in a process of its own, for a server with media.workers.
+
+    It goes on with its calls while servers come and go. SIGTERM: no further calls; it ends with its last one.
+    """
+    loaded = _load(config).sound()
+    if place >= loaded.settings.media.workers:
+        raise ConfigurationError(f"there is no worker {place}: media.workers is {loaded.settings.media.workers}")
+    setup_logs(loaded.settings.log.level, loaded.settings.log.format)
+    uvloop.run(serve_node(loaded.settings, place, started_by_server=started_by_server))
 
 
 @cli.command(epilog="Example: roomline check -c roomline.yaml")

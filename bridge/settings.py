@@ -119,14 +119,24 @@ class Media(Part):
     listen: Address = Field(default=("127.0.0.1", 9092), description="where the PBX sends audio (AudioSocket)")
     public_host: str = Field(default="", description="what the PBX connects to, where that is not the listening address")
     max_calls: int = Field(default=200, ge=1, description="calls this node carries")
+    workers: int = Field(default=0, ge=0, le=64, description="processes of their own that carry the sound, and outlive the server; 0: none")
+    start_workers: bool = Field(default=True, description="the server starts workers that are missing; false where they are services")
+    sockets: Path = Field(default=Path("/run/roomline"), description="the folder of the workers' sockets")
     orphan_limit: int = Field(default=30, ge=10, le=3600, description="seconds that callers talk on while the PBX hears nothing of us")
     ringback: Literal["us", "eu", "uk"] = Field(default="us", description="whose tones: us, eu, uk")
     prompts: Path | None = Field(default=None, description="a folder with your own recordings (enter_pin.wav, ringback.wav, …)")
     language: str = Field(default="en", pattern=r"^[a-z]{2}(-[A-Za-z]+)?$", description="the language of our recordings")
 
     def options(self) -> NodeOptions:
+        return self.node(0, seat_grace=None)
+
+    def node(self, place: int, *, seat_grace: float | None) -> NodeOptions:
+        """Of the worker in this place: each has a port of its own, in a row."""
         host, port = self.listen
-        return NodeOptions(host=host, port=port, public_host=self.public_host, max_calls=self.max_calls)
+        return NodeOptions(host, port + place if port else 0, self.public_host, max_calls=self.max_calls, seat_grace=seat_grace)
+
+    def socket(self, place: int) -> Path:
+        return self.sockets / f"node-{place}.sock"
 
 
 class ThrottleBucket(Part):
@@ -271,6 +281,9 @@ class Loaded:
             (self.errors if problem.severity is Severity.ERROR else self.warnings).append(sentence)
         self._check_trunks()
         self._check_names()
+        if settings.media.workers > 1:
+            where = file.where(("media", "workers"))
+            self.errors.append(f"{where}: media.workers: rooms of kind local live in one process: 0 or 1")
 
     def _check_trunks(self) -> None:
         for index, trunk in enumerate(self.settings.trunks):

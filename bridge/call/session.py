@@ -32,6 +32,9 @@ log = structlog.get_logger(__name__)
 NODE_LOSSES = 3
 """A call that loses its node this often is at fault itself, or there is none left."""
 
+NODE_PAUSE = 0.1
+"""Seconds between two looks for a node that is there."""
+
 NAME_LIMIT = 256
 """Bytes of a room's name, an identity or a participant's name: LiveKit's limit (§4)."""
 
@@ -241,13 +244,19 @@ class Story:
             rate = 16000 if call.leg.caller.wideband else 8000
             try:
                 async with asyncio.timeout(self._options.media_timeout):
-                    call.sound = await self._world.choose_node().open(call.call_id, rate)
-            except NodeGone:
-                raise
+                    call.sound = await self._open_somewhere(call.call_id, rate)
             except (Unavailable, TimeoutError) as error:
                 detail = str(error) or "the node does not answer"
                 raise CallOver(EndReason.NO_CAPACITY, detail=detail, status=503, fall_back=True) from error
         return call.sound
+
+    async def _open_somewhere(self, call_id: str, rate: int) -> Sound:
+        """A node that has just died is back, or another one takes its calls, within moments."""
+        while True:
+            try:
+                return await self._world.choose_node().open(call_id, rate)
+            except NodeGone:
+                await asyncio.sleep(NODE_PAUSE)
 
     # 6. Wait for company
 

@@ -122,6 +122,11 @@ class NodeServer:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
+    @property
+    def alone_for(self) -> float:
+        """Seconds without a controller."""
+        return 0.0 if self._controller is not None else self._now() - self._alone_since
+
     # Controllers come and go
 
     async def _came(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,7 +160,7 @@ class NodeServer:
             if self._controller is not None:
                 self._controller.tell_load(self._node.load())
             else:
-                await self._without_controller(self._now() - self._alone_since)
+                await self._without_controller(self.alone_for)
             await self._forget_seats()
 
     async def _without_controller(self, alone: float) -> None:

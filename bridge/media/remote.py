@@ -32,8 +32,8 @@ class RemoteNodeOptions:
     path: Path
     connect_timeout: float = 3.0
     answer_timeout: float = 5.0
-    ping_interval: float = 1.0
-    ping_timeout: float = 2.0
+    ping_interval: float = 0.5
+    ping_timeout: float = 1.0
     shortest_wait: float = 0.05
     longest_wait: float = 2.0
 

@@ -4,6 +4,7 @@ What it is configured with is `stack`'s business, what it does the tests'.
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -74,9 +75,28 @@ class Server:
             raise
 
     async def stop(self) -> None:
-        """Ask it to end (SIGTERM) and wait; idempotent."""
+        """Ask it to end (SIGTERM) and wait; idempotent. Its workers stay."""
         if self._child is not None:
             await self._child.stop(patience=15.0)
+
+    def workers(self) -> list[int]:
+        """The process ids of the media nodes that it, or one before it, has started."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    words = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue  # ended while we looked
+                if b"node" in words and str(self.config).encode() in words:
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def end_workers(self) -> None:
+        """SIGKILL: they would go on with their calls for a while otherwise."""
+        for pid in self.workers():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def kill(self) -> None:
         """SIGKILL: the death that no process can prepare for."""

@@ -95,6 +95,7 @@ class Stack:
             raise errors.exceptions[0] from None
         config, store = self._write_configuration()
         self.server = Server(config, store, self.pbx, self.folder / "roomline.log")
+        self._left.callback(self.server.end_workers)
         self._left.push_async_callback(self.server.stop)
         if self._with_server:
             self._progress("starting Roomline")
@@ -160,7 +161,7 @@ class Stack:
         return {
             **self._configuration,
             "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami}],
-            "media": {**self._given("media"), "listen": f"{LOOPBACK}:0"},
+            "media": {**self._given("media"), "listen": f"{LOOPBACK}:0", "sockets": str(self.folder / "run")},
             "http": {**self._given("http"), "listen": self.http_address},
             "store": f"sqlite:///{self.folder / 'roomline.db'}",
         }

@@ -1,0 +1,106 @@
+"""The sound of calls in a process of its own: controllers come and go, and nobody who talks notices; a node that dies costs hold music."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from bridge.model.ending import EndReason
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
+from bridge.testing.stack import Stack
+from tests.real.scenario import (
+    CONFIGURATION,
+    PIN,
+    RINGBACK_HZ,
+    State,
+    assert_nothing_secret_logged,
+    caller_in,
+    heard_tone,
+    hears_itself,
+    the_record,
+    until_heard,
+)
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    configuration = CONFIGURATION | {"media": {"workers": 1}}
+    async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("workers")) as stack:
+        yield stack
+        await stack.pbx.quiet()
+        assert_nothing_secret_logged(stack)
+    assert stack.server.workers() == []
+
+
+async def test_given_a_talk_when_the_controller_is_killed_and_back_then_the_caller_notices_nothing(stack: Stack) -> None:
+    call = await caller_in(stack, State.TALKING)
+    workers = stack.server.workers()
+    assert len(workers) == 1
+    struck_at = time.monotonic()
+    await stack.server.kill()
+    await hears_itself(call)
+    await stack.server.start()
+    await asyncio.sleep(1.5)
+    await hears_itself(call)
+    assert stack.server.workers() == workers
+    assert call.heard.longest_gap(struck_at, time.monotonic()) < 0.5
+    assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is None
+    await call.hang_up()
+    record = await the_record(stack, call)
+    assert (record.taken_over, record.end_reason) == (True, EndReason.HANGUP)
+
+
+async def test_given_a_pin_dialogue_when_the_controller_is_killed_and_back_then_it_asks_again(stack: Stack) -> None:
+    call = await caller_in(stack, State.PIN)
+    await stack.server.kill()
+    await stack.server.start()
+    await asyncio.sleep(1.0)
+    await call.press(f"{PIN}#")
+    await hears_itself(call, within=8.0)
+    await call.hang_up()
+    assert (await the_record(stack, call)).taken_over
+
+
+async def test_given_no_controller_when_none_comes_then_who_waits_gets_the_fallback(stack: Stack) -> None:
+    call = await caller_in(stack, State.WAITING)
+    struck_at = time.monotonic()
+    await stack.server.kill()
+    await until_heard(call, (FALLBACK_HZ,), struck_at, within=16.0)
+    assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is not None
+    await call.hang_up()
+    await stack.server.start()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("state", [State.PIN, State.WAITING, State.TALKING])
+async def test_given_a_node_that_dies_or_freezes_then_the_call_goes_on_in_a_new_one(
+    stack: Stack, state: State, how: signal.Signals
+) -> None:
+    call = await caller_in(stack, state)
+    (worker,) = stack.server.workers()
+    struck_at = time.monotonic()
+    os.kill(worker, how)
+    await asyncio.sleep(6.0)
+    assert worker not in stack.server.workers(), "a frozen node is ended"
+    assert len(stack.server.workers()) == 1
+    assert call.heard.longest_gap(struck_at, time.monotonic()) < 4.0
+    assert call.ending is None
+    assert heard_tone(call, (FALLBACK_HZ,), struck_at) is None
+    match state:
+        case State.PIN:
+            await call.press(f"{PIN}#")
+            await hears_itself(call, within=8.0)
+        case State.WAITING:
+            assert heard_tone(call, RINGBACK_HZ, struck_at + 1.0) is not None
+        case State.TALKING:
+            await hears_itself(call)
+    await call.hang_up()
+    record = await the_record(stack, call)
+    assert record.end_reason is EndReason.HANGUP
