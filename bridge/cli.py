@@ -110,6 +110,8 @@ def check(
         counts = loaded.settings
         text = f"{loaded.file.path}: {len(counts.trunks)} trunks, {len(counts.dispatch_rules)} rules, {len(counts.phone_numbers)} numbers"
         findings.insert(0, Finding(True, text))
+        if not counts.dispatch_rules:
+            findings.append(Finding(None, "there is no dispatch rule: every caller gets 404", "add one to dispatch_rules"))
     if not offline:
         for pbx in loaded.settings.pbx:
             found = asyncio.run(check_asterisk(pbx.options()))

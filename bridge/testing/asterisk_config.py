@@ -24,7 +24,7 @@ res_pjsip_rfc3326 res_pjsip_logger chan_pjsip
 _DIALPLAN = """
 app_dial app_echo app_exec app_milliwatt app_playback app_playtones app_senddtmf app_stack app_transfer app_userevent app_verbose
 app_originate func_base64 func_callerid func_channel func_cut func_db func_dialplan func_env func_global func_groupcount
-func_hangupcause func_holdintercept func_logic func_math func_pjsip_aor func_pjsip_contact func_pjsip_endpoint
+func_hangupcause func_holdintercept func_logic func_math func_module func_pjsip_aor func_pjsip_contact func_pjsip_endpoint
 func_sprintf func_strings func_sysinfo func_timeout func_uri func_uuid func_volume
 res_audiosocket app_audiosocket chan_audiosocket
 """

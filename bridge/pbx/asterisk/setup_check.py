@@ -28,6 +28,13 @@ class Finding:
     todo: str = ""
 
 
+_WAY_THERE = "start Asterisk, enable the manager (manager.conf, enabled=yes) and add the user from dialplan/asterisk/manager.conf"
+_WAY_IN = (
+    "compare pbx[].ami with the user in manager.conf: its secret, and whether its permit lines let this host in; then `manager reload`"
+)
+_INCLUDE = "#include roomline.conf in extensions.conf, then `dialplan reload`"
+
+
 async def check_asterisk(options: AsteriskOptions) -> Sequence[Finding]:
     """Log in, look, leave. Commands nothing."""
     wire = Wire(options.wire())
@@ -36,8 +43,7 @@ async def check_asterisk(options: AsteriskOptions) -> Sequence[Finding]:
         async for item in wire.items():
             match item:
                 case Down(reason):
-                    todo = "start Asterisk, enable the manager and add the user from dialplan/asterisk/manager.conf"
-                    return [Finding(False, reason, todo)]
+                    return [Finding(False, reason, _WAY_IN if "refused the user" in reason else _WAY_THERE)]
                 case Up(version):
                     return [Finding(True, f"the AMI answers (manager {version})"), *await _look(wire, options)]
         return []
@@ -48,12 +54,10 @@ async def check_asterisk(options: AsteriskOptions) -> Sequence[Finding]:
 
 async def _look(wire: Wire, options: AsteriskOptions) -> list[Finding]:
     try:
-        return [
-            await _may_command(wire, options),
-            *[await _context(wire, context) for context in _CONTEXTS],
-            *await _modules(wire),
-            await _controller(wire),
-        ]
+        allowed = await _may_command(wire, options)
+        if not allowed.ok:
+            return [allowed]  # nothing else can be seen
+        return [allowed, *await _dialplan(wire), await _fallback(wire), *await _modules(wire), await _controller(wire)]
     except Unavailable as error:
         return [Finding(False, str(error), "look into Asterisk's log")]
 
@@ -70,12 +74,28 @@ async def _may_command(wire: Wire, options: AsteriskOptions) -> Finding:
     return Finding(True, f"the user {options.user} may command calls")
 
 
-async def _context(wire: Wire, context: str) -> Finding:
-    extension = "000" if context == "roomline" else "s"
-    found = await _get(wire, f"DIALPLAN_EXISTS({context},{extension},1)")
-    if found == "1":
-        return Finding(True, f"the dialplan has [{context}]")
-    return Finding(False, f"the dialplan has no [{context}]", "#include roomline.conf in extensions.conf, then `dialplan reload`")
+async def _dialplan(wire: Wire) -> list[Finding]:
+    found = {context: await _get(wire, f"DIALPLAN_EXISTS({context},{_extension(context)},1)") == "1" for context in _CONTEXTS}
+    missing = [context for context, there in found.items() if not there]
+    if not missing:
+        return [Finding(True, "the dialplan includes roomline.conf; send calls in with Goto(roomline,${EXTEN},1)")]
+    if len(missing) == len(_CONTEXTS):
+        return [Finding(False, "the dialplan does not include roomline.conf", _INCLUDE)]
+    return [Finding(False, f"the dialplan has no [{context}]: its roomline.conf is an old one", _INCLUDE) for context in missing]
+
+
+def _extension(context: str) -> str:
+    return "000" if context == "roomline" else "s"
+
+
+async def _fallback(wire: Wire) -> Finding:
+    target = await _get(wire, "ROOMLINE_FALLBACK")
+    if not target:
+        todo = "set ROOMLINE_FALLBACK=context,extension,priority under [globals]: a queue, a voicemail"
+        return Finding(None, "callers whom nobody takes hear congestion: there is no fallback for all calls", todo)
+    if await _get(wire, f"DIALPLAN_EXISTS({target})") != "1":
+        return Finding(False, f"the fallback {target} is not in the dialplan", "correct ROOMLINE_FALLBACK under [globals]")
+    return Finding(True, f"callers whom nobody takes go to {target}")
 
 
 async def _modules(wire: Wire) -> list[Finding]:
