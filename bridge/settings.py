@@ -287,6 +287,11 @@ class Loaded:
 
     def _check_trunks(self) -> None:
         for index, trunk in enumerate(self.settings.trunks):
+            if trunk.ringing_timeout_status and not 400 <= trunk.ringing_timeout_status <= 699:
+                where = self.file.where(("trunks", index, "ringing_timeout_status"))
+                self.errors.append(
+                    f"{where}: trunks[{index}].ringing_timeout_status: {trunk.ringing_timeout_status} ends no call: 400 to 699 do"
+                )
             try:
                 soft = check_inbound_trunk(trunk)
             except InvalidObject as error:

@@ -145,6 +145,11 @@ def test_given_freeswitch_then_it_is_not_supported_yet(tmp_path: Path) -> None:
             (":4: trunks[0]", "203.0.113.0/33"),
             id="a mask that is none",
         ),
+        pytest.param(
+            'trunks:\n  - numbers: ["+15550100"]\n    ringing_timeout_status: 200\n',
+            (":5: trunks[0].ringing_timeout_status: 200 ends no call",),
+            id="a status that ends no call",
+        ),
         pytest.param("trunks:\n  - {name: anybody}\n", (":4: trunks[0]",), id="a trunk that would let everybody in"),
         pytest.param(
             'trunks:\n  - {sip_trunk_id: ST_a, numbers: ["+1"]}\n  - {sip_trunk_id: ST_a, numbers: ["+2"]}\n',

@@ -95,6 +95,13 @@ class Closing:
                     await call.leg.reject(over.status)
             except Unavailable:
                 await asyncio.sleep(FREEING_PAUSE)
+            except (LegGone, Superseded):
+                raise
+            except Exception:
+                # Whatever it is, a caller is not left ringing for it.
+                log.exception("a fault of ours at the end of a call: it is hung up")
+                await call.leg.hang_up(over.reason)
+                return
             else:
                 return
 

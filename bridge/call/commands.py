@@ -32,6 +32,7 @@ async def command(call: Call, tell: Callable[[], Awaitable[_Result]]) -> _Result
             return await tell()
         except Unavailable as error:
             failed = error
+            await asyncio.sleep(PAUSE)  # word of a lost connection may still be on its way to us
     raise CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail=f"the PBX does not answer: {failed}", fall_back=True)
 
 

@@ -218,7 +218,7 @@ class Story:
             call,
             state=CallState.WAITING,
             ticket=ticket,
-            ringing_timeout_status=accept.ringing_timeout_status,
+            ringing_timeout_status=accept.ringing_timeout_status if 400 <= accept.ringing_timeout_status <= 699 else 486,
             company_until=now + accept.ringing_timeout.total_seconds(),
             over_at=now + accept.max_call_duration.total_seconds(),
         )
@@ -251,8 +251,11 @@ class Story:
         return call.sound
 
     async def _open_somewhere(self, call_id: str, rate: int) -> Sound:
-        """A node that has just died is back, or another one takes its calls, within moments."""
+        """A node that has just died is back, or another one takes its calls, within moments. One that was only away has the call still."""
         while True:
+            found = await self._world.find_sound(call_id)
+            if found is not None:
+                return found
             try:
                 return await self._world.choose_node().open(call_id, rate)
             except NodeGone:

@@ -34,6 +34,9 @@ LOSSES, LOSSES_WITHIN = 5, 10.0
 MEDIA_AFTER_CONTROL = 1.0
 """Seconds that the PBX's connection has to come back when its audio is gone too: then it is the PBX that died."""
 
+TRANSFER_WITHOUT_CONTROL = 65.0
+"""Seconds that a transfer may go on while we hear nothing of the PBX: as long as it may take (asterisk/leg.py)."""
+
 TRANSFER_AFTER_END = 1.0
 """Seconds that a transfer has to tell its result after the leg has ended: a successful one ends the leg."""
 
@@ -150,7 +153,8 @@ class Watchers:
         patience = self._options.control_timeout
         if call.answered and call.sound is not None:
             await first_of(call.control.wait(), call.sound.disconnected())
-            patience = MEDIA_AFTER_CONTROL
+            # A transfer takes the audio away on purpose.
+            patience = MEDIA_AFTER_CONTROL if self._transferring is None else TRANSFER_WITHOUT_CONTROL
         try:
             async with asyncio.timeout(patience):
                 await call.control.wait()
@@ -210,6 +214,8 @@ class Watchers:
                     raise CallOver(reason, detail="somebody asked for it", status=503 if reason is EndReason.SHUTDOWN else 486)
                 case Transfer() as order if not self._call.seat_is_open:
                     _answer(order, TransferResult(ok=False, reason="the call is not talking yet"))
+                case Transfer() as order if self._call.connecting:
+                    _answer(order, TransferResult(ok=False, reason="the call's sound is just being brought back; try again in a moment"))
                 case Transfer() as order if self._transferring is not None:
                     _answer(order, TransferResult(ok=False, reason="another transfer of this call is under way"))
                 case Transfer() as order:

@@ -43,7 +43,7 @@ class NodeOptions:
     connect_timeout: float = 5.0
     """How long an invitation stands, and how long a connection may stay silent about who it is."""
     seat_grace: float | None = None
-    """After this long without the PBX a sound gives up its seat. None: never, as whoever opened it decides and is alive."""
+    """After this long without the PBX a sound gives up its seat, while nobody decides for it (`InProcessNode.unattended`). None: never."""
 
 
 class InProcessNode:
@@ -77,6 +77,8 @@ class InProcessNode:
         self._on_air: tuple[NodeSound, ...] = ()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+        self.unattended = True
+        """No controller is there. One that is decides itself how long a caller may be without sound: a transfer takes its time."""
         self._faults = SparseLog(now=now)
 
     async def __aenter__(self) -> Self:
@@ -174,7 +176,7 @@ class InProcessNode:
     def _sweep(self) -> None:
         self._reception.sweep()
         grace = self._options.seat_grace
-        if grace is None:
+        if grace is None or not self.unattended:
             return
         for sound in self._sounds.values():
             if sound.call_id not in self._giving_up and sound.lost_for() > grace:

@@ -33,7 +33,9 @@ _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
 class CarryingNode(Protocol):
-    """What is served here: `bridge.media.port.Node`."""
+    """What is served here: `bridge.media.port.Node`, which is told whether a controller is there."""
+
+    unattended: bool
 
     async def open(self, call_id: str, rate: int) -> Sound: ...
     async def sounds(self) -> Mapping[str, Sound]: ...
@@ -138,6 +140,7 @@ class NodeServer:
         self._serving.add(task)
         controller = _Controller(self, writer)
         before, self._controller = self._controller, controller
+        self._node.unattended = False
         if before is not None:
             log.info("a newer controller has come")
             before.leave()
@@ -150,6 +153,7 @@ class NodeServer:
             self._serving.discard(task)
             if self._controller is controller:
                 self._controller, self._alone_since = None, self._now()
+                self._node.unattended = True
                 log.warning("no controller; calls are carried on for a while", calls=self._node.load().calls)
             controller.leave()
 

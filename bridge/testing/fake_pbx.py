@@ -159,10 +159,11 @@ class FakeLeg:
             sound.pbx_hung_up()
             self.happened(MediaLost())
 
-    def lose_control(self) -> None:
+    def lose_control(self, *, told: bool = True) -> None:
         if self._control:
             self._control = False
-            self.happened(ControlLost())
+            if told:
+                self.happened(ControlLost())
 
     def regain_control(self) -> None:
         if not self._control:

@@ -12,7 +12,7 @@ from bridge.dispatch.trace import Trace
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
-from bridge.pbx.port import ControlLost, Held, Resumed
+from bridge.pbx.port import ControlLost, Held, Resumed, TransferResult
 from bridge.testing.fakes import FakeDispatcher, FakeNode, FakeWorld, MemoryStore
 from bridge.testing.time_travel import EPOCH, travel
 from tests.call.stage import ASK_PIN, CALLER, CONFLICT, NO_RULE, NO_TRUNK, PIN, accept, note_of, open_rule, pin_rule, stage
@@ -704,5 +704,68 @@ def test_given_an_accept_for_hash_alone_then_an_open_rule_lets_the_caller_in() -
             assert on.dispatcher.asked == [None, ""]
             leg.caller_hangs_up()
             assert (await on.until_over()).room == "foyer"
+
+    travel(story())
+
+
+def test_given_a_command_on_the_way_when_control_breaks_then_it_is_said_again_when_control_is_back() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            # The command fails before word of the loss has reached the story.
+            leg.lose_control(told=False)
+            await asyncio.sleep(0.1)
+            leg.happened(ControlLost())
+            await asyncio.sleep(1)
+            leg.regain_control()
+            await on.talking(leg)
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
+def test_given_a_status_that_ends_no_call_then_the_usual_one_does() -> None:
+    async def story() -> None:
+        async with stage(open_rule(ringing_timeout=timedelta(seconds=1), ringing_timeout_status=200)) as on:
+            leg = on.pbx.call(CALLER)
+            await on.until_over()
+            assert leg.said[-1] == "reject 486"
+
+    travel(story())
+
+
+def test_given_a_leg_that_cannot_be_ended_as_wanted_then_it_is_hung_up() -> None:
+    async def story() -> None:
+        async with stage(open_rule(ringing_timeout=timedelta(seconds=1))) as on:
+            leg = on.pbx.call(CALLER)
+
+            async def refuse(_status: int) -> None:
+                raise ZeroDivisionError
+
+            leg.reject = refuse  # type: ignore[method-assign, assignment]  # a fault that no adapter should have
+            await on.until_over()
+            assert leg.said[-1].startswith("hang_up")
+
+    travel(story())
+
+
+def test_given_a_transfer_when_control_is_away_for_a_while_then_the_call_is_not_given_up() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            (snapshot,) = on.registry.calls()
+            asking = asyncio.create_task(on.registry.transfer(snapshot.call_id, "sip:a@example.net"))
+            await asyncio.sleep(1)
+            leg.lose_control()
+            await asyncio.sleep(10)
+            leg.regain_control()
+            leg.transfer_outcome.set_result(TransferResult(ok=False, sip_status=603))
+            assert not (await asking).ok
+            await asyncio.sleep(2)
+            assert on.registry.live == 1
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
 
     travel(story())

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures(
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    configuration = CONFIGURATION | {"media": {"workers": 1}}
+    configuration = CONFIGURATION | {"media": {"workers": 1, "orphan_limit": 10}}
     async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("workers")) as stack:
         yield stack
         await stack.pbx.quiet()
@@ -47,7 +47,7 @@ async def test_given_a_talk_when_the_controller_is_killed_and_back_then_the_call
     await stack.server.kill()
     await hears_itself(call)
     await stack.server.start()
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(13.0)  # longer than the lease that the controller before has left
     await hears_itself(call)
     assert stack.server.workers() == workers
     assert call.heard.longest_gap(struck_at, time.monotonic()) < 0.5

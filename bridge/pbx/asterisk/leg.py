@@ -107,6 +107,10 @@ class AsteriskLeg:
     def has_ended(self) -> bool:
         return self._ending.done()
 
+    @property
+    def is_being_transferred(self) -> bool:
+        return self._transfer is not None and not self._transfer.done()
+
     # What the story does
 
     async def ring(self) -> None:
@@ -153,17 +157,23 @@ class AsteriskLeg:
         if headers:
             log.info("headers on a transfer are not sent: Asterisk cannot", names=sorted(headers))
         self._transfer = asyncio.get_running_loop().create_future()
-        self.media_lease_runs = False
-        target = f"PJSIP/{to.strip('<>')}" if self._sip else to
         try:
-            await self._tell("Setvar", Variable="ROOMLINE_TARGET", Value=target)
-            await self._move("roomline-transfer")
+            await self._begin_transfer(f"PJSIP/{to.strip('<>')}" if self._sip else to)
             async with asyncio.timeout(TRANSFER_LIMIT):
                 return await self._transfer
         except TimeoutError:
             return TransferResult(ok=False, reason=f"no result within {TRANSFER_LIMIT:g} s")
         finally:
             self._transfer = None
+
+    async def _begin_transfer(self, target: str) -> None:
+        runs, self.media_lease_runs = self.media_lease_runs, False
+        try:
+            await self._tell("Setvar", Variable="ROOMLINE_TARGET", Value=target)
+            await self._move("roomline-transfer")
+        except BaseException:
+            self.media_lease_runs = runs and not self.has_ended
+            raise
 
     async def remember(self, note: str) -> None:
         self._note_generation += 1
@@ -195,6 +205,10 @@ class AsteriskLeg:
         """Something happened on the channel."""
         if not self.has_ended and (self._events.qsize() < EVENTS_KEPT or not isinstance(event, Digit)):
             self._events.put_nowait(event)
+
+    def goes_on_with_media(self, token: str, *, runs: bool) -> None:
+        """An earlier controller has connected it: `token` is of that connection, and while it `runs` its lease is ours to renew."""
+        self._token, self.media_lease_runs = token, runs
 
     def was_answered(self) -> None:
         self._answered = True

@@ -82,6 +82,7 @@ class AsteriskPbx:
         self._control_lost = False
         # Channels whose end we were told of and that are still there: a channel can linger for minutes (asterisk.md).
         self._lingering: set[str] = set()
+        self._to_settle: asyncio.Queue[AsteriskLeg] = asyncio.Queue()
         self._look = asyncio.Lock()
         self._version = ""
         self._trouble = "not connected yet"
@@ -97,14 +98,14 @@ class AsteriskPbx:
                 group.create_task(self._read())
                 group.create_task(self._beat())
                 group.create_task(self._renew())
+                group.create_task(self._settle())
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
     async def legs(self) -> AsyncIterator[Leg]:
+        # One that has ended meanwhile too: it was a call, and its story writes the record.
         while True:
-            leg = await self._new.get()
-            if not (isinstance(leg, AsteriskLeg) and leg.has_ended):
-                yield leg
+            yield await self._new.get()
 
     async def health(self) -> PbxHealth:
         return PbxHealth(self._wire.connected, self._version, "" if self._wire.connected else self._trouble)
@@ -227,8 +228,26 @@ class AsteriskPbx:
                 self._control_lost = False
                 for leg in known:
                     leg.happened(ControlBack())
-            for leg in list(self._legs.values()):
-                await leg.end_as_wanted()
+            for leg in self._legs.values():
+                self._to_settle.put_nowait(leg)
+
+    async def _settle(self) -> None:
+        """What is left to do with calls after an absence: beside the reader, as a channel may take its time."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._settle_one(await self._to_settle.get()))
+
+    async def _settle_one(self, leg: AsteriskLeg) -> None:
+        await leg.end_as_wanted()
+        if leg.is_being_transferred and not leg.has_ended:
+            # Its result may have come while nobody listened; the dialplan keeps it.
+            try:
+                answer = await self._wire.action("Getvar", {"Channel": leg.channel, "Variable": "ROOMLINE_TRANSFERRED"})
+            except Unavailable:
+                return  # the next look asks again
+            status, _, protocol = answer.value.partition(" ")
+            if status:
+                leg.transfer_ended(TransferResult(status == "SUCCESS", _sip_status(protocol), status.lower()))
 
     def _see(self, leg: AsteriskLeg, event: Event | None) -> None:
         """What has become of a call that we knew, in place of the events we may have missed."""
@@ -266,7 +285,7 @@ class AsteriskPbx:
         # Still being described: its announcement will come, and holds everything.
         if event["Context"] == "roomline-park" and not await get("ROOMLINE_READY"):
             return
-        headers, kept = await get("ROOMLINE_HEADERS"), await get(NOTE)
+        headers, kept, media = await get("ROOMLINE_HEADERS"), await get(NOTE), await get("ROOMLINE_MEDIA")
         if unique_id in self._legs:
             return
         caller = read_caller(facts, headers, self._options.trusted_endpoints)
@@ -282,6 +301,7 @@ class AsteriskPbx:
             answered=event["ChannelState"] == _UP,
         )
         if unique_id not in self._legs:
+            leg.goes_on_with_media(media.partition(",")[0], runs=event["Context"] == "roomline-media")
             self._adopt(leg)
 
     async def _claim(self) -> None:

@@ -172,3 +172,40 @@ async def test_given_a_lease_that_cannot_be_renewed_then_the_others_are_and_the_
         await asyncio.sleep(10.0)
         told = [channel for channel, _ in renewals(server)]
         assert min(told.count(channel) for channel in channels) >= 6
+
+
+async def test_given_a_call_taken_over_with_its_sound_then_its_lease_is_renewed_and_its_loss_is_told(server: AmiServer) -> None:
+    channel = a_channel(server, "roomline-media")
+    channel.variables |= {"ROOMLINE_MEDIA": f"{ADDRESS.token},127.0.0.1:9092,8000,30"}
+    async with exchange(server) as on:
+        (leg,) = on.legs
+        leg.set_media_lease(30)
+        await asyncio.sleep(10.0)
+        assert {action["Timeout"] for action in server.named("AbsoluteTimeout")} == {"30"}
+        server.user_event(channel, "RoomlineMediaLost", {"Token": ADDRESS.token})
+        await until(lambda: on.events(leg))
+        assert on.events(leg) == [MediaLost()]
+
+
+async def test_given_a_transfer_that_cannot_be_told_then_the_lease_is_renewed_as_before(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        _, leg = await on.call()
+        await leg.connect(ADDRESS)
+        server.script("Redirect", lambda action: failure(action, "Permission denied"))
+        with pytest.raises(Unavailable):
+            await leg.transfer("sip:a@example.net", {})
+        before = len(server.named("AbsoluteTimeout"))
+        await asyncio.sleep(10.0)
+        assert len(server.named("AbsoluteTimeout")) > before
+
+
+async def test_given_a_transfer_whose_result_came_while_we_were_away_then_it_is_read_afterwards(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        transferring = asyncio.create_task(leg.transfer("sip:a@example.net", {}))
+        await server.until(lambda: server.named("Redirect"))
+        server.cut()
+        channel.context = "roomline-watch"
+        channel.variables["ROOMLINE_TRANSFERRED"] = "FAILURE 603"
+        result = await transferring
+        assert (result.ok, result.sip_status) == (False, 603)

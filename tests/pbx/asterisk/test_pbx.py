@@ -41,13 +41,15 @@ async def test_given_a_call_announced_twice_then_there_is_one_leg(server: AmiSer
         assert on.legs == [leg]
 
 
-async def test_given_a_call_that_ended_before_anybody_took_it_then_it_is_not_given_out(server: AmiServer) -> None:
+async def test_given_a_call_that_ended_before_anybody_took_it_then_it_is_given_out_for_its_record(server: AmiServer) -> None:
     async with exchange(server) as on:
         gone = a_channel(server)
         announce(server, gone)
         server.channel_event(gone, "HangupRequest")
         _, leg = await on.call()
-        assert on.legs == [leg]
+        first, second = on.legs
+        assert second is leg
+        assert (await first.ended()).by is EndedBy.CALLER
 
 
 async def test_given_events_of_calls_that_are_not_ours_then_nothing_comes_of_them(server: AmiServer) -> None:
