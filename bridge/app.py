@@ -24,7 +24,7 @@ from bridge.errors import ConfigurationError, Superseded
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import Workers
-from bridge.node_app import make_clips, make_rooms
+from bridge.node_app import make_clips, make_local_rooms
 from bridge.pbx.asterisk.pbx import AsteriskPbx
 from bridge.rooms.local import LocalRooms
 from bridge.settings import Loaded, Settings
@@ -82,14 +82,14 @@ class Application:
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""
         media = self.settings.media
-        if media.workers:
-            sockets = [media.socket(place) for place in range(media.workers)]
+        if self.settings.workers:
+            sockets = [media.socket(place) for place in range(self.settings.workers)]
             self.workers = Workers(sockets, self._worker_command if media.start_workers else None)
             return self.workers.nodes
         clips = await asyncio.to_thread(make_clips, self.settings)
-        self.rooms = make_rooms(self.settings, clips)
+        self.rooms = make_local_rooms(self.settings, clips)
         stack.push_async_callback(self.rooms.close)
-        self.node = await stack.enter_async_context(InProcessNode(media.options(), self.rooms, clips))
+        self.node = await stack.enter_async_context(InProcessNode(self.settings.node(), self.rooms, clips))
         return [self.node]
 
     def _worker_command(self, place: int) -> Sequence[str]:

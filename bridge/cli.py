@@ -88,8 +88,8 @@ def node(
     It goes on with its calls while servers come and go. SIGTERM: no further calls; it ends with its last one.
     """
     loaded = _load(config).sound()
-    if place >= loaded.settings.media.workers:
-        raise ConfigurationError(f"there is no worker {place}: media.workers is {loaded.settings.media.workers}")
+    if place >= loaded.settings.workers:
+        raise ConfigurationError(f"there is no worker {place}: media.workers is {loaded.settings.workers}")
     setup_logs(loaded.settings.log.level, loaded.settings.log.format)
     uvloop.run(serve_node(loaded.settings, place, started_by_server=started_by_server))
 

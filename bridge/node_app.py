@@ -16,6 +16,7 @@ from bridge.media.port import ClipName
 from bridge.media.prompts import Prompts
 from bridge.media.tones import Tones
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions
+from bridge.rooms.port import RoomService
 from bridge.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,7 @@ async def serve_node(settings: Settings, place: int, *, started_by_server: bool)
     """Carry calls until SIGTERM and the last call's end; a second SIGTERM ends at once. Raises ConfigurationError for an address or
     socket that cannot be had."""
     loop, leaving = asyncio.get_running_loop(), asyncio.Event()
-    options = settings.media.node(place, seat_grace=SEAT_GRACE)
+    options = settings.node(place, seat_grace=SEAT_GRACE)
     clips = await asyncio.to_thread(make_clips, settings)
     rooms = make_rooms(settings, clips)
     try:
@@ -77,7 +78,19 @@ def make_clips(settings: Settings) -> Clips:
     return Clips(Prompts(settings.media.prompts, settings.media.language), Tones(settings.media.ringback))
 
 
-def make_rooms(settings: Settings, clips: Clips) -> LocalRooms:
+def make_rooms(settings: Settings, clips: Clips) -> RoomService:
+    """Inside a running loop."""
+    if settings.rooms.kind == "local":
+        return make_local_rooms(settings, clips)
+    # Loaded where it is used only: the SDK is native code, and no controller's process may hold it (DESIGN §8).
+    from bridge.rooms.livekit import LiveKitRooms  # noqa: PLC0415
+    from bridge.rooms.livekit_ffi import audio_way  # noqa: PLC0415
+    from bridge.rooms.livekit_seat import SeatOptions  # noqa: PLC0415
+
+    return LiveKitRooms(settings.rooms.access(), audio_way(), SeatOptions(lost_limit=settings.rooms.lost_limit))
+
+
+def make_local_rooms(settings: Settings, clips: Clips) -> LocalRooms:
     return LocalRooms(
         LocalRoomsOptions(
             participants=tuple(participant.built_in() for participant in settings.rooms.participants),

@@ -4,9 +4,11 @@ Each part of Roomline defines its own options; here they get names, defaults and
 """
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -27,6 +29,15 @@ from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
 from bridge.pbx.asterisk.pbx import AsteriskOptions
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
+from bridge.rooms.livekit_token import LiveKitAccess
+
+LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
+"""What LiveKit's own tools read."""
+
+LOCAL_CALLS, LIVEKIT_CALLS = 200, 25
+"""Calls to a process: LiveKit's SDK has a thread for each track, and falls behind at 40 to 80 (docs/performance.md)."""
+
+MOST_WORKERS_UNASKED: Final = 4
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -89,15 +100,32 @@ class BuiltInParticipant(Part):
 class Rooms(Part):
     """Where callers go."""
 
-    kind: Literal["local"] = Field(default="local", description="local: rooms in this process")
-    participants: tuple[BuiltInParticipant, ...] = Field(default=(), description="built-in participants")
+    kind: Literal["local", "livekit"] = Field(default="local", description="local: rooms of our own; livekit: a LiveKit server's")
+    url: str = Field(default="", description="LiveKit's address, ws:// or wss://; else LIVEKIT_URL")
+    key: str = Field(default="", description="LiveKit's API key; else LIVEKIT_API_KEY")
+    secret: SecretStr = Field(default=SecretStr(""), description="LiveKit's API secret; else LIVEKIT_API_SECRET")
+    lost_limit: Seconds = Field(default=20.0, description="seconds that a caller hears a comfort tone while LiveKit is gone")
+    participants: tuple[BuiltInParticipant, ...] = Field(default=(), description="built-in participants of local rooms")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_local(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("kind", "local") == "livekit":
-            raise ValueError("LiveKit rooms are not supported yet; kind: local is")
-        return data
+    @model_validator(mode="after")
+    def _all_there(self) -> Self:
+        if self.kind == "local":
+            if self.url or self.key:
+                raise ValueError("url and key are LiveKit's: write kind: livekit")
+            return self
+        missing = [name for name, value in (("url", self.url), ("key", self.key), ("secret", self.secret.get_secret_value())) if not value]
+        if missing:
+            variables = " and ".join(LIVEKIT_VARIABLES[name] for name in missing)
+            raise ValueError(f"LiveKit needs {' and '.join(missing)}: here, or in the environment as {variables}")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
+            raise ValueError("url: LiveKit's address looks like wss://livekit.example.com or ws://127.0.0.1:7880")
+        if self.participants:
+            raise ValueError("participants live in local rooms: in LiveKit's they are agents, which a rule's room_config dispatches")
+        return self
+
+    def access(self) -> LiveKitAccess:
+        return LiveKitAccess(self.url, self.key, self.secret.get_secret_value())
 
 
 def _read_address(value: Any) -> Any:
@@ -118,25 +146,31 @@ class Media(Part):
 
     listen: Address = Field(default=("127.0.0.1", 9092), description="where the PBX sends audio (AudioSocket)")
     public_host: str = Field(default="", description="what the PBX connects to, where that is not the listening address")
-    max_calls: int = Field(default=200, ge=1, description="calls this node carries")
-    workers: int = Field(default=0, ge=0, le=64, description="processes of their own that carry the sound, and outlive the server; 0: none")
+    max_calls: int | None = Field(default=None, ge=1, description="calls one process carries; left out: 200, and 25 with LiveKit")
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="processes of their own that carry the sound and outlive the server; left out: none, with LiveKit one for each core",
+    )
+    recycle_after: int = Field(default=1000, ge=1, description="calls after which a worker that carries none makes way for a fresh one")
     start_workers: bool = Field(default=True, description="the server starts workers that are missing; false where they are services")
-    sockets: Path = Field(default=Path("/run/roomline"), description="the folder of the workers' sockets")
+    sockets: Path | None = Field(
+        default=None, description="the folder of the workers' sockets; left out: systemd's, the user's, or /run/roomline"
+    )
     orphan_limit: int = Field(default=30, ge=10, le=3600, description="seconds that callers talk on while the PBX hears nothing of us")
     ringback: Literal["us", "eu", "uk"] = Field(default="us", description="whose tones: us, eu, uk")
     prompts: Path | None = Field(default=None, description="a folder with your own recordings (enter_pin.wav, ringback.wav, …)")
     language: str = Field(default="en", pattern=r"^[a-z]{2}(-[A-Za-z]+)?$", description="the language of our recordings")
 
-    def options(self) -> NodeOptions:
-        return self.node(0, seat_grace=None)
-
-    def node(self, place: int, *, seat_grace: float | None) -> NodeOptions:
-        """Of the worker in this place: each has a port of its own, in a row."""
-        host, port = self.listen
-        return NodeOptions(host, port + place if port else 0, self.public_host, max_calls=self.max_calls, seat_grace=seat_grace)
-
     def socket(self, place: int) -> Path:
-        return self.sockets / f"node-{place}.sock"
+        """Of the worker in this place."""
+        folder = self.sockets
+        if folder is None and (of_systemd := os.environ.get("RUNTIME_DIRECTORY")):
+            folder = Path(of_systemd.split(":")[0])
+        if folder is None and (of_user := os.environ.get("XDG_RUNTIME_DIR")):
+            folder = Path(of_user) / "roomline"
+        return (folder or Path("/run/roomline")) / f"node-{place}.sock"
 
 
 class ThrottleBucket(Part):
@@ -251,6 +285,19 @@ class Settings(BaseSettings):
     def store_path(self) -> Path:
         return Path(self.store.removeprefix("sqlite:///"))
 
+    @property
+    def workers(self) -> int:
+        """How many processes carry the sound; 0: this one does."""
+        if self.media.workers is not None:
+            return self.media.workers
+        return min(os.cpu_count() or 1, MOST_WORKERS_UNASKED) if self.rooms.kind == "livekit" else 0
+
+    def node(self, place: int = 0, *, seat_grace: float | None = None) -> NodeOptions:
+        """Of the worker in this place: each has a port of its own, in a row."""
+        host, port = self.media.listen
+        max_calls = self.media.max_calls or (LIVEKIT_CALLS if self.rooms.kind == "livekit" else LOCAL_CALLS)
+        return NodeOptions(host, port + place if port else 0, self.media.public_host, max_calls=max_calls, seat_grace=seat_grace)
+
     def directory(self) -> Directory:
         return Directory(self.trunks, self.dispatch_rules, self.phone_numbers, self.unknown_trunks)
 
@@ -261,6 +308,7 @@ class Settings(BaseSettings):
     def load(cls, path: Path, environment: Mapping[str, str] | None = None) -> "Loaded":
         """Read and check the whole file. Raises ConfigurationError that lists everything wrong, each with its line and what to do."""
         file = read_configuration(path, environment, cls.model_fields)
+        _livekit_from_environment(file, os.environ if environment is None else environment)
         try:
             settings = cls(**file.data)
         except ValidationError as error:
@@ -281,9 +329,14 @@ class Loaded:
             (self.errors if problem.severity is Severity.ERROR else self.warnings).append(sentence)
         self._check_trunks()
         self._check_names()
-        if settings.media.workers > 1:
-            where = file.where(("media", "workers"))
+        self._check_workers()
+
+    def _check_workers(self) -> None:
+        where, workers = self.file.where(("media", "workers")), self.settings.media.workers
+        if self.settings.rooms.kind == "local" and (workers or 0) > 1:
             self.errors.append(f"{where}: media.workers: rooms of kind local live in one process: 0 or 1")
+        if self.settings.rooms.kind == "livekit" and workers == 0:
+            self.errors.append(f"{where}: media.workers: LiveKit's SDK runs in processes of its own: 1 or more")
 
     def _check_trunks(self) -> None:
         for index, trunk in enumerate(self.settings.trunks):
@@ -324,6 +377,15 @@ class Loaded:
         if self.errors:
             raise ConfigurationError("\n".join(self.errors))
         return self
+
+
+def _livekit_from_environment(file: ConfigurationFile, environment: Mapping[str, str]) -> None:
+    """What LiveKit's own tools read from the environment counts here too, where the file leaves it out."""
+    rooms = file.data.get("rooms")
+    if isinstance(rooms, dict) and rooms.get("kind") == "livekit":
+        for name, variable in LIVEKIT_VARIABLES.items():
+            if name not in rooms and environment.get(variable):
+                rooms[name] = environment[variable]
 
 
 def _sentences(file: ConfigurationFile, details: list[ErrorDetails]) -> list[str]:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -128,3 +129,9 @@ async def test_given_a_wrong_file_then_the_command_ends_with_status_2_and_a_sent
     assert process.returncode == 2
     assert f"{path}:5: nonsense: there is no such key" in out.decode()
     assert len(out.splitlines()) == 1
+
+
+def test_given_a_controller_with_livekit_rooms_then_the_native_sdk_is_not_in_its_process() -> None:
+    """A panic in the SDK ends its process: that must never be the one that controls calls (DESIGN §8)."""
+    code = "import sys, bridge.app, bridge.cli; sys.exit('livekit.rtc' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,6 +6,7 @@ import pytest
 
 from bridge.dispatch.directory import UnknownTrunks
 from bridge.errors import ConfigurationError
+from bridge.rooms.livekit_token import LiveKitAccess
 from bridge.settings import Loaded, Settings
 
 PBX = 'pbx:\n  - {name: hq, ami: {secret: "x"}}\n'
@@ -62,7 +63,16 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
         ("pin: {digit_timeout: 0}\n", ":3: pin.digit_timeout: "),
         ("pin: {digit_timeout: .nan}\n", ":3: pin.digit_timeout: "),
         ("pin: {digit_timeout: .inf}\n", ":3: pin.digit_timeout: "),
-        ("rooms: {kind: livekit}\n", ":3: rooms: LiveKit rooms are not supported yet; kind: local is"),
+        (
+            "rooms: {kind: livekit, url: 'ws://x'}\n",
+            ":3: rooms: LiveKit needs key and secret: here, or in the environment as ",
+        ),
+        ("rooms: {kind: livekit, url: x, key: k, secret: s}\n", ":3: rooms: url: LiveKit's address looks like wss://"),
+        ("rooms: {url: 'ws://x'}\n", ":3: rooms: url and key are LiveKit's: write kind: livekit"),
+        (
+            "rooms: {kind: livekit, url: 'ws://x', key: k, secret: s, participants: [{rooms: x, kind: echo}]}\n",
+            ":3: rooms: participants live in local rooms",
+        ),
         ("unknown_trunks: perhaps\n", ":3: unknown_trunks: "),
         ("trunks:\n  - numbers: +15550100\n", ":4: trunks[0].numbers: "),
         ("trunks:\n  - {numbers: [15550100]}\n", ":4: trunks[0].numbers[0]: must be a text: write it in quotes"),
@@ -78,6 +88,47 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
 )
 def test_given_a_wrong_key_or_value_then_the_error_names_line_place_and_remedy(tmp_path: Path, text: str, says: str) -> None:
     assert says in why_not(tmp_path, text)
+
+
+LIVEKIT = "rooms: {kind: livekit, url: 'wss://lk.example', key: K, secret: hidden-word}\n"
+
+
+def test_given_livekit_then_its_processes_and_their_calls_follow_from_the_machine(tmp_path: Path) -> None:
+    settings = load(tmp_path, LIVEKIT).settings
+    assert settings.rooms.access() == LiveKitAccess("wss://lk.example", "K", "hidden-word")
+    assert "hidden-word" not in repr(settings) + repr(settings.rooms.access())
+    assert 1 <= settings.workers <= 4
+    assert settings.node(1).port == 9093
+    assert settings.node().max_calls == 25
+
+
+def test_given_livekits_own_variables_then_they_count_where_the_file_says_nothing(tmp_path: Path) -> None:
+    variables = {"LIVEKIT_URL": "ws://of-the-environment", "LIVEKIT_API_KEY": "E", "LIVEKIT_API_SECRET": "0123"}
+    settings = load(tmp_path, "rooms: {kind: livekit, key: of-the-file}\n", variables).settings
+    assert settings.rooms.access() == LiveKitAccess("ws://of-the-environment", "of-the-file", "0123")
+    assert load(tmp_path, "", variables).settings.rooms.url == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (LIVEKIT + "media: {workers: 0}\n", ":4: media.workers: LiveKit's SDK runs in processes of its own"),
+        ("media: {workers: 2}\n", ":3: media.workers: rooms of kind local live in one process"),
+    ],
+)
+def test_given_workers_that_the_rooms_cannot_have_then_the_error_says_so(tmp_path: Path, text: str, says: str) -> None:
+    assert says in "\n".join(load(tmp_path, text).errors)
+
+
+def test_given_no_folder_for_sockets_then_it_is_the_services_or_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    media = load(tmp_path, "").settings.media
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/mine")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert str(media.socket(1)) == "/run/mine/node-1.sock"
+    monkeypatch.delenv("RUNTIME_DIRECTORY")
+    assert str(media.socket(1)) == "/run/user/7/roomline/node-1.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert str(media.socket(1)) == "/run/roomline/node-1.sock"
 
 
 def test_given_many_mistakes_then_all_are_told_at_once(tmp_path: Path) -> None:

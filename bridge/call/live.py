@@ -124,6 +124,11 @@ class Call:
             if isinstance(order, Transfer) and not order.result.done():
                 order.result.set_result(TransferResult(ok=False, reason=CALL_ENDED))
 
+    @property
+    def full_ticket(self) -> RoomTicket:
+        """With the headers that the note goes without."""
+        return replace(self.ticket, headers=dict(self.leg.caller.headers))
+
     def ticket_with(self, attribute: str, value: str) -> RoomTicket:
         """The ticket with one attribute changed, so that a seat taken anew starts with it."""
         return replace(self.ticket, attributes={**self.ticket.attributes, attribute: value})

@@ -50,6 +50,12 @@ def leg_ended(ending: Ending, answered: bool) -> CallOver:
     return CallOver(reason, by, detail=ending.cause, gone=True, seen_status=ending.sip_status)
 
 
+def room_failed(detail: str, *, falls_back: bool, answered: bool, by: EndedBy = EndedBy.ROOMLINE) -> CallOver:
+    """A room that could not be had, or was lost: an answered caller hears an announcement, one who still rings gets the fallback or 503."""
+    fall_back = falls_back and not answered
+    return CallOver(EndReason.ROOM_FAILED, by, detail=detail, status=503, fall_back=fall_back, clip=ClipName.UNAVAILABLE)
+
+
 def causes(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     """Everything that went wrong at once, what the call ended of first: the leg's own end, then a newer controller, then our reasons,
     then a lost node, then faults."""

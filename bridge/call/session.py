@@ -15,7 +15,7 @@ from bridge.call import attributes
 from bridge.call.closing import Closing
 from bridge.call.commands import command, connect, remember
 from bridge.call.live import Call
-from bridge.call.over import CallOver, causes, leg_ended
+from bridge.call.over import CallOver, causes, leg_ended, room_failed
 from bridge.call.pin_dialogue import PinDialogue
 from bridge.call.watchers import Watchers
 from bridge.call.world import StoryOptions, Surroundings
@@ -190,9 +190,23 @@ class Story:
         guess = PinDialogue.guess(call, rule_id)
         if not call.answered and not self._world.throttle.may_guess(guess):
             raise CallOver(EndReason.PIN_THROTTLED, detail="too many wrong PINs lately", status=MANY_TRIES)
+        await self._probe_rooms(call)
         sound = await self._answer(call, CallState.PIN)
         dialogue = PinDialogue(call, sound, self._options.pin, self._world.throttle, self._world.clock)
         return self._accepted(await dialogue.ask(guess, lambda pin: self._dispatch(call, verdict, pin)))
+
+    async def _probe_rooms(self, call: Call) -> None:
+        """Nobody is asked for a PIN in vain (DESIGN §5)."""
+        try:
+            async with asyncio.timeout(self._options.room_patience):
+                while True:
+                    try:
+                        await self._world.choose_node().probe()
+                        return
+                    except NodeGone:
+                        await asyncio.sleep(NODE_PAUSE)
+        except (Unavailable, TimeoutError) as error:
+            raise self._room_failed(call, str(error) or "no node says whether a room can be had") from error
 
     # 5. Seat
 
@@ -229,15 +243,15 @@ class Story:
             await connect(call, self._options.media_timeout)
         try:
             async with asyncio.timeout(self._options.seat_timeout):
-                call.seat = await sound.take_seat(call.ticket)
+                call.seat = await sound.take_seat(call.full_ticket)
         except NodeGone:
             raise
         except (Unavailable, TimeoutError) as error:
-            detail = str(error) or f"no seat within {self._options.seat_timeout:g} s"
-            fall_back = self._options.room_failure_falls_back and not call.answered
-            clip = ClipName.UNAVAILABLE
-            raise CallOver(EndReason.ROOM_FAILED, detail=detail, status=503, fall_back=fall_back, clip=clip) from error
+            raise self._room_failed(call, str(error) or f"no seat within {self._options.seat_timeout:g} s") from error
         watchers.watch_seat(call.seat)
+
+    def _room_failed(self, call: Call, detail: str) -> CallOver:
+        return room_failed(detail, falls_back=self._options.room_failure_falls_back, answered=call.answered)
 
     async def _open_sound(self, call: Call) -> Sound:
         if call.sound is None:
@@ -270,6 +284,11 @@ class Story:
         try:
             async with asyncio.timeout(left):
                 await self._with_ringback(call, call.seat.company())
+        except NodeGone:
+            raise
+        except Unavailable as error:
+            # Its events tell why, and count first; should they not, then this does.
+            raise self._room_failed(call, str(error)) from error
         except TimeoutError:
             detail = "nobody came to the room"
             if call.answered:

@@ -10,14 +10,14 @@ import structlog
 
 from bridge.call.commands import connect
 from bridge.call.live import CALL_ENDED, AskAgain, Call, HangUp, Transfer
-from bridge.call.over import CallOver, leg_ended
+from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
 from bridge.errors import LegGone, RoomlineError, Superseded, Unavailable
 from bridge.media.port import Clip, ClipName, Seat
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallState
-from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
+from bridge.model.ticket import DigitsToSend, EndAsked, SeatBack, SeatGone, SeatLost
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, MediaLost, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class Watchers:
         self._group = group
         self._losses: list[float] = []
         self._transferring: asyncio.Task[None] | None = None
+        self._room_is_there = asyncio.Event()
         self._digits: asyncio.Queue[str] = asyncio.Queue(DIGITS_WAITING)
 
     def watch_leg(self) -> None:
@@ -173,12 +174,30 @@ class Watchers:
                         self._digits.put_nowait(digits)
                 case SeatLost():
                     log.warning("the room is lost for the moment")
-                    self._start(self._comfort())
+                    self._room_is_there.clear()
+                    self._start(self._comfort() if self._call.seat_is_open else self._room_comes_back())
                 case SeatBack():
                     log.warning("the room is back")
+                    self._room_is_there.set()
                     await self._end_comfort()
+                case SeatGone(("join_failed" | "connection_lost") as reason, detail):
+                    raise self._room_failed(detail or reason)
                 case SeatGone(reason):
                     raise CallOver(_SEAT_GONE.get(reason, EndReason.ROOM_CLOSED), EndedBy.ROOM, detail=reason)
+                case EndAsked(by):
+                    raise CallOver(EndReason.REQUESTED, EndedBy.ROOM, detail=f"{by} asked for it")
+
+    def _room_failed(self, detail: str) -> CallOver:
+        return room_failed(detail, falls_back=self._options.room_failure_falls_back, answered=self._call.answered, by=EndedBy.ROOM)
+
+    async def _room_comes_back(self) -> None:
+        """A caller who still waits does not wait for a lost room."""
+        try:
+            async with asyncio.timeout(self._options.room_patience):
+                await self._room_is_there.wait()
+        except TimeoutError:
+            if not self._call.seat_is_open:
+                raise self._room_failed("the room is lost") from None
 
     async def _send_digits(self) -> None:
         """Beside the other events, since a long row takes its time. Not said twice: a digit sent twice is another number."""

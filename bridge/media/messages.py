@@ -125,6 +125,12 @@ class Leave(Request):
     reason: EndReason
 
 
+class Probe(Request):
+    """Could a room be had now?"""
+
+    kind: Literal["probe"] = "probe"
+
+
 class Ping(Request):
     kind: Literal["ping"] = "ping"
 
@@ -171,8 +177,9 @@ class SeatTold(Message):
 
     kind: Literal["seat_told"] = "seat_told"
     seat: int
-    event: Literal["digits", "lost", "back", "gone"]
+    event: Literal["digits", "lost", "back", "gone", "end"]
     text: str = ""
+    detail: str = ""
 
 
 FromController = (
@@ -192,6 +199,7 @@ FromController = (
     | PublishDigit
     | SetAttributes
     | Leave
+    | Probe
     | Ping
     | Cancel
 )

@@ -130,6 +130,9 @@ class InProcessNode:
     async def sounds(self) -> Mapping[str, NodeSound]:
         return dict(self._sounds)
 
+    async def probe(self) -> None:
+        await self._rooms.probe()
+
     def load(self) -> NodeLoad:
         calls = len(self._sounds)
         closed = self._draining or self._beat is None

@@ -21,7 +21,7 @@ import structlog
 from bridge.errors import ConfigurationError, RemoteProtocolError, RoomlineError, Unavailable
 from bridge.media import messages as m
 from bridge.media.port import Clip, NodeLoad, Seat, Sound
-from bridge.model.ticket import DigitsToSend, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
+from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +39,7 @@ class CarryingNode(Protocol):
 
     async def open(self, call_id: str, rate: int) -> Sound: ...
     async def sounds(self) -> Mapping[str, Sound]: ...
+    async def probe(self) -> None: ...
     def load(self) -> NodeLoad: ...
 
 
@@ -195,6 +196,9 @@ class NodeServer:
             raise Unavailable("the seat is gone")
         return self._seats[number].seat
 
+    async def probe(self) -> None:
+        await self._node.probe()
+
     async def open(self, call_id: str, rate: int) -> None:
         await self._node.open(call_id, rate)
 
@@ -290,6 +294,8 @@ class _Controller:
         match request:
             case m.Ping():
                 return None
+            case m.Probe():
+                return await server.probe()
             case m.Open():
                 return await server.open(request.call_id, request.rate)
             case m.Sounds():
@@ -349,8 +355,10 @@ def told(seat: int, event: SeatEvent) -> m.SeatTold:
             return m.SeatTold(seat=seat, event="lost")
         case SeatBack():
             return m.SeatTold(seat=seat, event="back")
-        case SeatGone(reason):
-            return m.SeatTold(seat=seat, event="gone", text=reason)
+        case SeatGone(reason, detail):
+            return m.SeatTold(seat=seat, event="gone", text=reason, detail=detail)
+        case EndAsked(by):
+            return m.SeatTold(seat=seat, event="end", text=by)
 
 
 def _is_our_own(writer: asyncio.StreamWriter) -> bool:

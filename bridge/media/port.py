@@ -120,4 +120,7 @@ class Node(Protocol):
     async def sounds(self) -> Mapping[str, Sound]:
         """What it carries now, by call id: how a new controller finds its calls again."""
 
+    async def probe(self) -> None:
+        """Raises `Unavailable`, whose text says why, when no room could be had now."""
+
     def load(self) -> NodeLoad: ...

@@ -18,7 +18,7 @@ from bridge.media import messages as m
 from bridge.media.port import Clip, ClipName, NodeLoad, SoundState
 from bridge.model.ending import EndReason
 from bridge.model.media_address import MediaAddress
-from bridge.model.ticket import DigitsToSend, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
+from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
 
 log = structlog.get_logger(__name__)
 
@@ -212,6 +212,9 @@ class RemoteNode:
     async def sounds(self) -> Mapping[str, "RemoteSound"]:
         return {call_id: RemoteSound(self, call_id) for call_id in await self.ask(m.Sounds)}
 
+    async def probe(self) -> None:
+        await self.ask(m.Probe)
+
     def load(self) -> NodeLoad:
         return self._connection.load if self._connection is not None else _LOST
 
@@ -316,4 +319,6 @@ def _event(word: m.SeatTold) -> SeatEvent:
         case "back":
             return SeatBack()
         case "gone":
-            return SeatGone(word.text)
+            return SeatGone(word.text, word.detail)
+        case "end":
+            return EndAsked(word.text)

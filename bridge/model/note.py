@@ -81,7 +81,8 @@ class CallNote(BaseModel):
             yield self.model_copy(update={"ticket": replace(ticket, attributes=dict(attributes)), "metadata_in_rule": in_rule})
 
     def _dump(self) -> str:
-        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
+        facts = self.model_dump(mode="json", exclude_defaults=True, exclude={"ticket": {"headers"}})
+        return json.dumps(facts, separators=(",", ":"))
 
     @classmethod
     def from_text(cls, text: str) -> "CallNote":

@@ -8,7 +8,8 @@ from typing import Any
 @dataclass(frozen=True, slots=True)
 class RoomTicket:
     """One participant of kind SIP about to join (livekit-sip-semantics.md §3.7). Plain data: it crosses process borders and is kept
-    in the call's note, so that the same seat can be taken again elsewhere."""
+    in the call's note, so that the same seat can be taken again elsewhere. `headers` are those of the INVITE, for who asks for them in
+    the room (§3.5); the note goes without them, since the PBX has them still."""
 
     call_id: str
     room_name: str
@@ -18,6 +19,7 @@ class RoomTicket:
     attributes: Mapping[str, str] = field(default_factory=dict)
     room_preset: str = ""
     room_config: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,18 @@ class SeatBack:
 
 @dataclass(frozen=True, slots=True)
 class SeatGone:
-    """The seat is gone for good. `reason` is LiveKit's word in lower case: room_deleted, participant_removed, …"""
+    """The seat is gone for good. `reason` is LiveKit's word in lower case: room_deleted, participant_removed, …; `join_failed` where
+    it had only been promised, `connection_lost` where it did not come back. `detail` is a sentence, where there is one."""
 
     reason: str
+    detail: str = ""
 
 
-SeatEvent = DigitsToSend | SeatLost | SeatBack | SeatGone
+@dataclass(frozen=True, slots=True)
+class EndAsked:
+    """Somebody in the room asks for the call to be ended (`lk.sip.EndCall`, §3.5)."""
+
+    by: str
+
+
+SeatEvent = DigitsToSend | SeatLost | SeatBack | SeatGone | EndAsked

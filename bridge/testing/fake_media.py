@@ -213,5 +213,10 @@ class FakeNode:
         await self.world.command("node.sounds")
         return {} if self.lost else dict(self.carried)
 
+    async def probe(self) -> None:
+        await self.world.command("node.probe")
+        if self.rooms_down:
+            raise Unavailable("there are no rooms")
+
     def load(self) -> NodeLoad:
         return NodeLoad(len(self.carried), 0 if self.lost else max(0, self.room_for - len(self.carried)), lost=self.lost)

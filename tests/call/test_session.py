@@ -665,7 +665,7 @@ def test_given_each_step_then_its_note_is_on_the_call_before_it_is_taken() -> No
             note = note_of(leg)
             assert note.state == "waiting"
             assert note.pin_tries == 1
-            assert note.ticket == on.node.opened[0].seat.ticket
+            assert note.ticket == replace(on.node.opened[0].seat.ticket, headers={})
             assert note.company_until is not None
             assert 179 < note.company_until - on.clock.now() <= 180
             await on.talking(leg)

@@ -1,0 +1,310 @@
+"""A caller's seat in a LiveKit room: promised at once, joined while they ring, kept over lost connections.
+
+A seat is there before its session is: joining takes 150 ms and more, the answer to whether anybody is there to talk to takes 3. What is
+said meanwhile is kept (`kept_words.py`), what is to be shown is shown at the join. The SDK is `livekit_session.py`'s.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import structlog
+
+from bridge.errors import Unavailable
+from bridge.media.frames import samples_per_frame, silence
+from bridge.model.ending import EndReason
+from bridge.model.ticket import RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
+from bridge.rooms.kept_words import KeptWords
+from bridge.rooms.livekit_audio import AudioWay
+from bridge.rooms.livekit_lookup import LiveKitLookup
+from bridge.rooms.livekit_session import Company, LiveKitSession, News
+from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.mixer import together
+from bridge.rooms.seat_events import SeatEvents
+
+log = structlog.get_logger(__name__)
+
+JOIN_LIMIT: Final = 4.5
+"""Seconds from the ticket to the room: a caller is told within 5 (DESIGN §5)."""
+
+SDK_PATIENCE: Final = 8.0
+"""Seconds that the SDK gets to come back by itself, as the same participant with the same tracks. Then we join anew."""
+
+REJOIN_PAUSE: Final = 0.5
+"""Seconds between two tries to join anew."""
+
+FINAL: Final = frozenset({"client_initiated", "duplicate_identity", "participant_removed", "room_deleted", "room_closed", "user_rejected"})
+"""Reasons after which nobody wants us back. Any other end of a session is a lost connection."""
+
+_NOISES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SeatOptions:
+    """`lost_limit`: seconds after which a seat whose connection is lost is given up."""
+
+    lost_limit: float = 20.0
+
+
+class LiveKitSeat:
+    """`bridge.rooms.port.RoomSeat`. Made by `LiveKitRooms.join` only."""
+
+    def __init__(
+        self,
+        ticket: RoomTicket,
+        rate: int,
+        *,
+        access: LiveKitAccess,
+        lookup: LiveKitLookup,
+        way: AudioWay,
+        options: SeatOptions,
+        let_go: Callable[[Awaitable[None]], object],
+        gone: Callable[["LiveKitSeat"], None],
+    ) -> None:
+        """`let_go` takes what has to be finished whatever becomes of us: the end of a session. `gone` is told once the seat is over."""
+        self._ticket = ticket
+        self._rate = rate
+        self._access = access
+        self._lookup = lookup
+        self._way = way
+        self._options = options
+        self._let_go = let_go
+        self._tell_gone = gone
+        loop = asyncio.get_running_loop()
+        self._attributes = dict(ticket.attributes)
+        self._events = SeatEvents()
+        self._has_company: asyncio.Future[None] = loop.create_future()
+        self._joined = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._here = asyncio.Event()
+        self._here.set()
+        self._session: LiveKitSession | None = None
+        self._opened = False
+        self._said: bytes | None = None
+        self._words: KeptWords | None = KeptWords(rate)
+        self._silence = silence(rate)
+        self._noises = _faint_noises(rate)
+        self._beats = 0
+        self._lost_at = 0.0
+        self._living = loop.create_task(self._live())
+        self._looking = loop.create_task(self._look())
+
+    @property
+    def ticket(self) -> RoomTicket:
+        return self._ticket
+
+    # On the beat
+
+    def say(self, frame: bytes) -> None:
+        if self._opened:
+            self._said = frame
+
+    def hear(self) -> bytes | None:
+        session = self._session
+        if session is None or not self._opened:
+            return None
+        tracks = session.tracks
+        if len(tracks) == 1:
+            return tracks[0].take()
+        return together([frame for frame in (track.take() for track in tracks) if frame is not None])
+
+    def beat(self) -> None:
+        """20 ms go to the room: what the caller said, or what they said first, or next to nothing."""
+        said, self._said = self._said, None
+        session = self._session
+        speaker = session.speaker if session is not None else None
+        if self._words is not None:
+            if said is not None:
+                self._words.add(said)
+            if speaker is None:
+                return
+            said = self._words.next_frame()
+            if said is None and self._opened:
+                self._words = None  # nothing is late any more
+        elif speaker is None:
+            return
+        if said is None or said == self._silence:
+            # Zeros are what an Opus encoder takes longest over: twice as long as over a tone (docs/performance.md).
+            self._beats += 1
+            said = self._noises[self._beats % _NOISES]
+        speaker.send(said)
+
+    # As the story wants it
+
+    async def company(self) -> None:
+        """See the port. Raises `Unavailable` when the seat is gone meanwhile; its events tell why."""
+        await asyncio.shield(self._has_company)
+
+    async def open(self) -> None:
+        self._opened = True
+
+    def events(self) -> AsyncIterator[SeatEvent]:
+        return self._events.read()
+
+    async def publish_digit(self, digit: str) -> None:
+        """Waits for the room, where it is only on its way; who asks says how long. Raises `Unavailable`."""
+        await self._joined.wait()
+        if self._session is None:
+            raise Unavailable("the room is lost for the moment")
+        await self._session.publish_digit(digit)
+
+    async def set_attributes(self, changes: Mapping[str, str]) -> None:
+        """Shown at once, or at the join. Raises `Unavailable`; then they are shown at the next join."""
+        self._attributes.update(changes)
+        if self._session is not None:
+            await self._session.set_attributes(changes)
+
+    async def leave(self, reason: EndReason) -> None:
+        log.debug("leaves the room", room=self._ticket.room_name, identity=self._ticket.identity, reason=reason.value)
+        self._end("the seat was given up")
+        self._events.end()
+        for task in (self._living, self._looking):
+            task.cancel()
+        await asyncio.gather(self._living, self._looking, return_exceptions=True)
+
+    # Its life
+
+    async def _look(self) -> None:
+        """Is somebody there? The server knows before we are in the room; where it does not say, the room itself will."""
+        try:
+            if await self._lookup.has_company(self._ticket.room_name, self._ticket.identity):
+                self._company_is_here()
+        except Unavailable as error:
+            log.debug("who is in the room will be seen there", room=self._ticket.room_name, why=str(error))
+
+    async def _live(self) -> None:
+        try:
+            gone = await self._until_gone()
+        except Exception as error:
+            log.exception("a fault of ours at a seat", room=self._ticket.room_name)
+            gone = SeatGone("connection_lost", type(error).__name__)
+        self._events.tell(gone)
+        self._end(gone.detail or gone.reason)
+
+    async def _until_gone(self) -> SeatGone:
+        try:
+            async with asyncio.timeout(JOIN_LIMIT):
+                session = await self._join(JOIN_LIMIT)
+        except Unavailable as error:
+            return SeatGone("join_failed", str(error))
+        except TimeoutError:
+            return SeatGone("join_failed", f"LiveKit did not let the caller in within {JOIN_LIMIT:g} s")
+        while True:
+            reason = await self._session_over(session)
+            if reason in FINAL:
+                return SeatGone(reason)
+            returned = await self._come_back(reason)
+            if returned is None:
+                return SeatGone("connection_lost", f"LiveKit was gone for {self._options.lost_limit:g} s ({reason})")
+            session = returned
+
+    async def _join(self, limit: float) -> LiveKitSession:
+        """A session in which the caller can be heard and hears. Raises `Unavailable`; whatever happens, no half of one stays."""
+        attributes = {name: value for name, value in self._attributes.items() if value}
+        session = LiveKitSession(replace(self._ticket, attributes=attributes), self._rate, self._way, self._told)
+        try:
+            await session.join(self._access, limit)
+            self._session = session
+            self._joined.set()
+            await self._show(session)
+            await session.publish()
+        except BaseException:
+            self._leave_session(session)
+            raise
+        return session
+
+    async def _show(self, session: LiveKitSession) -> None:
+        """The attributes that have changed since the token was made, or did not fit into it."""
+        shown = session.attributes_shown
+        rest = {name: value for name, value in self._attributes.items() if value and shown.get(name) != value}
+        if rest:
+            await session.set_attributes(rest)
+
+    async def _session_over(self, session: LiveKitSession) -> str:
+        """Returns why; a session that was lost and does not come back counts as over."""
+        over = asyncio.ensure_future(session.over())
+        try:
+            while not over.done():
+                await self._first_of(over, self._lost.wait())
+                if not over.done() and not await self._is_back(over):
+                    return "not_back"
+            return over.result()
+        finally:
+            over.cancel()
+            self._leave_session(session)
+
+    async def _is_back(self, over: "asyncio.Future[str]") -> bool:
+        await self._first_of(over, self._here.wait(), SDK_PATIENCE)
+        return over.done() or self._here.is_set()
+
+    @staticmethod
+    async def _first_of(over: "asyncio.Future[str]", waiting: Coroutine[Any, Any, Any], limit: float | None = None) -> None:
+        other = asyncio.ensure_future(waiting)
+        futures: set[asyncio.Future[Any]] = {over, other}
+        try:
+            await asyncio.wait(futures, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            other.cancel()
+
+    async def _come_back(self, reason: str) -> LiveKitSession | None:
+        """Join anew, again and again, for as long as a caller may wait for it."""
+        log.warning("the connection to LiveKit is lost: joining anew", room=self._ticket.room_name, why=reason)
+        self._told(SeatLost())
+        try:
+            async with asyncio.timeout_at(self._lost_at + self._options.lost_limit):
+                while True:
+                    try:
+                        session = await self._join(JOIN_LIMIT)
+                    except Unavailable as error:
+                        log.debug("not back yet", room=self._ticket.room_name, why=str(error))
+                        await asyncio.sleep(REJOIN_PAUSE)
+                    else:
+                        self._told(SeatBack())
+                        return session
+        except TimeoutError:
+            return None
+
+    def _told(self, news: News) -> None:
+        match news:
+            case Company():
+                self._company_is_here()
+            case SeatLost():
+                if not self._lost.is_set():
+                    self._lost_at = asyncio.get_running_loop().time()
+                    self._lost.set()
+                    self._here.clear()
+                    self._words = None
+                    self._events.tell(news)
+            case SeatBack():
+                if self._lost.is_set():
+                    self._lost.clear()
+                    self._here.set()
+                    self._events.tell(news)
+            case _:
+                self._events.tell(news)
+
+    def _company_is_here(self) -> None:
+        if not self._has_company.done():
+            self._has_company.set_result(None)
+
+    def _leave_session(self, session: LiveKitSession) -> None:
+        if self._session is session:
+            self._session = None
+            self._joined.clear()
+        self._let_go(session.close())
+
+    def _end(self, why: str) -> None:
+        self._opened = False
+        self._joined.set()
+        self._tell_gone(self)
+        if not self._has_company.done():
+            self._has_company.set_exception(Unavailable(why))
+            self._has_company.exception()  # seen, even where nobody waits for company
+
+
+def _faint_noises(rate: int) -> tuple[bytes, ...]:
+    """20 ms each, of one step up or down: nobody hears it, and no encoder chokes on it."""
+    random = np.random.default_rng(1)
+    return tuple(random.integers(-1, 2, samples_per_frame(rate)).astype("<i2").tobytes() for _ in range(_NOISES))

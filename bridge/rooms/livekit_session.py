@@ -1,0 +1,234 @@
+"""One connection of the LiveKit SDK to one room: what a seat needs of it, and a guard against what the SDK does badly.
+
+When to join, and what becomes of a seat whose session ends, is `livekit_seat.py`'s.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from livekit import rtc
+from livekit.rtc.participant import PublishTrackError
+
+from bridge.errors import Unavailable
+from bridge.media.frames import RATES
+from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatLost
+from bridge.rooms.livekit_audio import AudioWay, Listener, Speaker, TrackFrames
+from bridge.rooms.livekit_lookup import where
+from bridge.rooms.livekit_rpc import END_CALL, GET_REMOTE_HEADERS, remote_headers
+from bridge.rooms.livekit_token import LiveKitAccess, attributes_in_token, join_token
+
+log = structlog.get_logger(__name__)
+
+PUBLISH_LIMIT: Final = 5.0
+"""Seconds for the caller's track, once joined."""
+
+TELL_LIMIT: Final = 1.0
+"""Seconds for word to the room: an attribute, a key."""
+
+DISCONNECT_LIMIT: Final = 10.0
+"""Seconds that the SDK may take to leave a room behind our back."""
+
+MOST_DIGITS: Final = 64
+"""Of one packet: what a phone can take in half a minute."""
+
+_DIGITS: Final = frozenset("0123456789*#abcdABCDw")
+_CODES: Final = {digit: code for code, digit in enumerate("0123456789*#abcd")}
+"""RFC 4733, section 3.2."""
+
+_PUBLISH: Final = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Somebody else publishes audio, or another phone is here."""
+
+
+News = Company | SeatLost | SeatBack | DigitsToSend | EndAsked
+
+
+class LiveKitSession:
+    """Made by `join`; ends by itself (`over`) or by `close`."""
+
+    def __init__(self, ticket: RoomTicket, rate: int, way: AudioWay, tell: Callable[[News], None]) -> None:
+        """`tell` is called in the loop's thread."""
+        if rate not in RATES:
+            raise ValueError(f"no call runs at {rate} Hz")
+        self._ticket = ticket
+        self._rate = rate
+        self._way = way
+        self._tell = tell
+        self._room = rtc.Room()
+        self._joining: asyncio.Task[None] | None = None
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._listeners: dict[str, Listener] = {}
+        self._closing_listeners: set[asyncio.Task[None]] = set()
+        self.tracks: tuple[TrackFrames, ...] = ()
+        self._frames: dict[str, TrackFrames] = {}
+        self.speaker: Speaker | None = None
+        """There from the moment on that the caller's track is published."""
+        self._speaker: Speaker | None = None
+        self._watch()
+
+    # Joining
+
+    async def join(self, access: LiveKitAccess, limit: float) -> None:
+        """Take part in the room, and hear it. Raises `Unavailable` with the reason. Cancelled or too late, it is still to be closed: the
+        SDK goes on joining all the same."""
+        self._joining = asyncio.create_task(self._connect(access))
+        done, _ = await asyncio.wait({self._joining}, timeout=limit)
+        if not done:
+            raise Unavailable(f"LiveKit did not let the caller in within {limit:g} s ({where(access)})")
+        error = self._joining.exception()
+        if error is not None:
+            raise Unavailable(_why(error, access)) from None
+        participant = self._room.local_participant
+        participant.register_rpc_method(GET_REMOTE_HEADERS, self._remote_headers)
+        participant.register_rpc_method(END_CALL, self._end_asked)
+        self._look_around()
+
+    async def publish(self) -> None:
+        """The caller's track, under their identity (§3.4 step 2). Raises `Unavailable`."""
+        speaker = self._speaker = self._way.speaker(self._ticket.identity, self._rate)
+        try:
+            async with asyncio.timeout(PUBLISH_LIMIT):
+                await self._room.local_participant.publish_track(speaker.track, _PUBLISH)
+        except TimeoutError:
+            raise Unavailable(f"LiveKit did not take the caller's track within {PUBLISH_LIMIT:g} s") from None
+        except PublishTrackError as error:
+            raise Unavailable(f"LiveKit does not take the caller's track: {error.message}") from None
+        self.speaker = speaker
+
+    async def _connect(self, access: LiveKitAccess) -> None:
+        # Never cancelled: the SDK would join all the same, and nobody could make it leave again.
+        await self._room.connect(access.url, join_token(access, self._ticket), rtc.RoomOptions(auto_subscribe=False))
+
+    # While in the room
+
+    @property
+    def attributes_shown(self) -> Mapping[str, str]:
+        """What the others have seen of the ticket's attributes at the join."""
+        return attributes_in_token(self._ticket.attributes)
+
+    async def over(self) -> str:
+        """Returns LiveKit's reason, in lower case, when the session has ended by itself."""
+        return await asyncio.shield(self._over)
+
+    async def publish_digit(self, digit: str) -> None:
+        """Raises `Unavailable`."""
+        if digit in _CODES:
+            await self._say(self._room.local_participant.publish_dtmf(code=_CODES[digit], digit=digit), "a key")
+
+    async def set_attributes(self, changes: Mapping[str, str]) -> None:
+        """Raises `Unavailable`."""
+        told = {name: value.encode(errors="replace").decode() for name, value in changes.items()}  # half a surrogate pair is no UTF-8
+        await self._say(self._room.local_participant.set_attributes(told), "an attribute")
+
+    async def _say(self, saying: Awaitable[None], what: str) -> None:
+        try:
+            async with asyncio.timeout(TELL_LIMIT):
+                await saying
+        except TimeoutError:
+            raise Unavailable(f"LiveKit did not take {what} within {TELL_LIMIT:g} s") from None
+        except Exception as error:  # the SDK raises bare ones, and asserts
+            raise Unavailable(f"LiveKit does not take {what}: {type(error).__name__} {error}") from None
+
+    async def close(self) -> None:
+        """Leave the room and let everything go, joined or not. Takes its time where LiveKit does: not to be cancelled."""
+        self.speaker, self.tracks = None, ()
+        if self._joining is not None:
+            await asyncio.wait({self._joining})
+            if self._joining.exception() is None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(DISCONNECT_LIMIT):
+                        await self._room.disconnect()
+        for sid in list(self._listeners):
+            self._stop_hearing(sid)
+        await asyncio.gather(*self._closing_listeners, return_exceptions=True)
+        if self._speaker is not None:
+            await self._speaker.close()
+        if not self._over.done():
+            self._over.set_result("client_initiated")
+
+    # What the room says
+
+    def _watch(self) -> None:
+        room = self._room
+        room.on("participant_connected", self._participant_came)
+        room.on("track_published", self._track_published)
+        room.on("track_subscribed", self._track_subscribed)
+        room.on("track_unsubscribed", self._track_unsubscribed)
+        room.on("track_subscription_failed", self._track_failed)
+        room.on("sip_dtmf_received", self._digits)
+        room.on("reconnecting", lambda: self._tell(SeatLost()))
+        room.on("reconnected", self._back)
+        room.on("disconnected", self._disconnected)
+
+    def _look_around(self) -> None:
+        """Who is here already; at a second look, only what is new counts."""
+        for participant in self._room.remote_participants.values():
+            self._participant_came(participant)
+            for publication in participant.track_publications.values():
+                self._track_published(publication, participant)
+
+    def _participant_came(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_SIP:
+            self._tell(Company())
+
+    def _track_published(self, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant) -> None:
+        if publication.kind == rtc.TrackKind.KIND_AUDIO:
+            publication.set_subscribed(True)
+            self._tell(Company())
+
+    def _track_subscribed(self, track: rtc.Track, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant) -> None:
+        if publication.kind != rtc.TrackKind.KIND_AUDIO:
+            return
+        self._stop_hearing(publication.sid)
+        frames = self._frames[publication.sid] = TrackFrames()
+        self._listeners[publication.sid] = self._way.listener(track, self._rate, frames)
+        self.tracks = tuple(self._frames.values())
+
+    def _track_unsubscribed(self, _track: rtc.Track, publication: rtc.RemoteTrackPublication, _participant: rtc.RemoteParticipant) -> None:
+        self._stop_hearing(publication.sid)
+
+    def _track_failed(self, participant: rtc.RemoteParticipant, sid: str, error: str) -> None:
+        log.warning("a participant cannot be heard", room=self._ticket.room_name, participant=participant.identity, track=sid, why=error)
+
+    def _stop_hearing(self, sid: str) -> None:
+        self._frames.pop(sid, None)
+        self.tracks = tuple(self._frames.values())
+        listener = self._listeners.pop(sid, None)
+        if listener is not None:
+            closing = asyncio.get_running_loop().create_task(listener.close())
+            self._closing_listeners.add(closing)
+            closing.add_done_callback(self._closing_listeners.discard)
+
+    def _digits(self, packet: rtc.SipDTMF) -> None:
+        digits = packet.digit
+        if 0 < len(digits) <= MOST_DIGITS and _DIGITS.issuperset(digits):
+            self._tell(DigitsToSend(digits))
+        else:
+            log.warning("the room asks for digits that no phone has", room=self._ticket.room_name, length=len(digits))
+
+    def _back(self) -> None:
+        self._look_around()
+        self._tell(SeatBack())
+
+    def _disconnected(self, reason: "rtc.DisconnectReason.ValueType") -> None:
+        if not self._over.done():
+            self._over.set_result(rtc.DisconnectReason.Name(reason).lower())
+
+    async def _remote_headers(self, asked: rtc.RpcInvocationData) -> str:
+        return remote_headers(self._ticket.headers, asked.payload)
+
+    async def _end_asked(self, asked: rtc.RpcInvocationData) -> str:
+        self._tell(EndAsked(asked.caller_identity))
+        return "{}"
+
+
+def _why(error: BaseException, access: LiveKitAccess) -> str:
+    text = error.message if isinstance(error, rtc.ConnectError) else f"{type(error).__name__}: {error}"
+    return f"LiveKit does not let the caller in ({where(access)}): {text}"

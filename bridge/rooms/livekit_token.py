@@ -1,0 +1,95 @@
+"""What a participant of kind SIP shows LiveKit at the door: the access token of livekit-sip-semantics.md §3.7.
+
+Making it is all that happens here; `livekit.py` joins with it.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+import jwt
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from livekit.protocol.room import RoomConfiguration
+
+from bridge.errors import Unavailable
+from bridge.model.ticket import RoomTicket
+
+LIFETIME: Final = timedelta(hours=24)
+"""§3.7. Long, because the SDK comes back with the same token after a lost connection."""
+
+SKEW: Final = timedelta(minutes=2)
+"""How far LiveKit's clock may be behind ours: its own leeway is a minute, and a token that is not valid yet is a lost call."""
+
+TOKEN_ATTRIBUTES: Final = 4096
+"""Bytes of attributes that go into the token: it travels in one HTTP header, and proxies in front of LiveKit allow 8 KB."""
+
+_ALWAYS_IN_TOKEN: Final = ("sip.callID", "sip.trunkID", "sip.ruleID", "sip.trunkPhoneNumber", "sip.phoneNumber")
+
+_GRANTS: Final = {
+    "roomJoin": True,
+    "canPublish": True,
+    "canSubscribe": True,
+    "canPublishData": True,
+    "canUpdateOwnMetadata": True,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LiveKitAccess:
+    """Where LiveKit is, and our key to it. `secret` is in no repr."""
+
+    url: str
+    key: str
+    secret: str = field(repr=False)
+
+
+def join_token(access: LiveKitAccess, ticket: RoomTicket, now: float | None = None) -> str:
+    """A JWT that lets the ticket's participant into its room. Raises `Unavailable` for a room configuration that LiveKit would not
+    understand. `now` is Unix time."""
+    now = time.time() if now is None else now
+    claims: dict[str, Any] = {
+        "iss": access.key,
+        "sub": ticket.identity,
+        "nbf": int(now - SKEW.total_seconds()),
+        "exp": int(now + LIFETIME.total_seconds()),
+        "name": ticket.name,
+        "kind": "sip",
+        "metadata": ticket.metadata,
+        "attributes": attributes_in_token(ticket.attributes),
+        "video": {**_GRANTS, "room": ticket.room_name},
+        "roomPreset": ticket.room_preset,
+        "roomConfig": _room_configuration(ticket.room_config),
+    }
+    return jwt.encode({name: value for name, value in claims.items() if value}, access.secret, algorithm="HS256")
+
+
+def look_token(access: LiveKitAccess, room_name: str, now: float | None = None) -> str:
+    """A JWT that lets us see who is in one room, good for a minute beyond the skew of two clocks."""
+    now = time.time() if now is None else now
+    claims = {
+        "iss": access.key,
+        "nbf": int(now - SKEW.total_seconds()),
+        "exp": int(now + SKEW.total_seconds() + 60),
+        "video": {"roomAdmin": True, "room": room_name},
+    }
+    return jwt.encode(claims, access.secret, algorithm="HS256")
+
+
+def attributes_in_token(attributes: Mapping[str, str]) -> dict[str, str]:
+    """All of them where they fit, so that others see them from the join on; else those that LiveKit puts there. The rest is set right
+    after the join."""
+    # Half a surrogate pair is no UTF-8; what a caller sends must not raise here.
+    sizes = (len(name.encode(errors="replace")) + len(value.encode(errors="replace")) for name, value in attributes.items())
+    if sum(sizes) <= TOKEN_ATTRIBUTES:
+        return dict(attributes)
+    return {name: attributes[name] for name in _ALWAYS_IN_TOKEN if name in attributes}
+
+
+def _room_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """In LiveKit's JSON names, whatever of the two spellings the operator used."""
+    try:
+        return MessageToDict(ParseDict(dict(configuration), RoomConfiguration()))
+    except ParseError as error:
+        raise Unavailable(f"the rule's room_config is none: {error}") from None
