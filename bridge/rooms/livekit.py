@@ -35,8 +35,9 @@ class LiveKitRooms:
         self._leaving: set[asyncio.Future[None]] = set()
         self._closed = False
         self._faults = SparseLog()
-        # The SDK tells what it does at a level that is our business only when something is wrong.
-        logging.getLogger("livekit").setLevel(logging.ERROR)
+        # What the SDK calls errors comes with every deleted room; what is our business comes as an event or an exception.
+        debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
+        logging.getLogger("livekit").setLevel(logging.ERROR if debugging else logging.CRITICAL)
 
     async def join(self, ticket: RoomTicket, rate: int) -> LiveKitSeat:
         """See the port. The seat is there at once; that LiveKit does not give it is told by its events (`join_failed`)."""

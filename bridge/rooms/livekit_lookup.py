@@ -3,20 +3,28 @@
 The SDK's own session in the room is `livekit_session.py`'s.
 """
 
-from typing import Final
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 from livekit.api import LiveKitAPI, TwirpError
+from livekit.api.room_service import RoomService
 from livekit.api.twirp_client import TwirpErrorCode
 from livekit.protocol.models import ParticipantInfo, TrackType
-from livekit.protocol.room import ListParticipantsRequest
+from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
 
 from bridge.errors import Unavailable
-from bridge.rooms.livekit_token import LiveKitAccess, look_token
+from bridge.rooms.livekit_token import LiveKitAccess, list_token, look_token
 
 LIMIT: Final = 3.0
 """Seconds for one question: livekit-sip's limit for its lookups (§2.7), and well inside the 5 s that DESIGN §5 gives."""
+
+EXPLANATION_LIMIT: Final = 0.4
+"""Seconds that asking for a clearer reason may take: the caller waits for the end meanwhile."""
+
+_Answer = TypeVar("_Answer")
 
 _NOWHERE: Final = "roomline-probe"
 """A room that need not be there: asking for it shows that LiveKit answers and takes our key."""
@@ -42,17 +50,37 @@ class LiveKitLookup:
             if each.state in (ParticipantInfo.State.JOINED, ParticipantInfo.State.ACTIVE)
         )
 
+    async def why_not(self, room_name: str, refused: str) -> str:
+        """Why nobody was let into this room, as clearly as can be known: what the SDK says of a full room is "500"."""
+        try:
+            async with asyncio.timeout(EXPLANATION_LIMIT):
+                rooms = await self._ask(list_token(self._access), lambda room: room.list_rooms(ListRoomsRequest(names=[room_name])))
+                limit = max((room.max_participants for room in rooms.rooms), default=0) if rooms is not None else 0
+                # Counted one by one: the room's own count is some seconds behind.
+                here = len(await self._participants(room_name)) if limit else 0
+        except TimeoutError:
+            return refused
+        except Unavailable as error:
+            return str(error)
+        return f"the room is full: {here} of {limit} participants" if 0 < limit <= here else refused
+
     async def close(self) -> None:
         await self._session.close()
 
     async def _participants(self, room_name: str) -> list[ParticipantInfo]:
         """Empty where there is no such room."""
-        client = LiveKitAPI.with_token(look_token(self._access, room_name), self._access.url, session=self._session)
+        token = look_token(self._access, room_name)
+        answer = await self._ask(token, lambda room: room.list_participants(ListParticipantsRequest(room=room_name)))
+        return list(answer.participants) if answer is not None else []
+
+    async def _ask(self, token: str, question: Callable[[RoomService], Awaitable[_Answer]]) -> _Answer | None:
+        """None where there is no such thing. Raises `Unavailable`."""
+        client = LiveKitAPI.with_token(token, self._access.url, session=self._session)
         try:
-            return list((await client.room.list_participants(ListParticipantsRequest(room=room_name))).participants)
+            return await question(client.room)
         except TwirpError as error:
             if error.code == TwirpErrorCode.NOT_FOUND:
-                return []
+                return None
             raise Unavailable(_refusal(error)) from None
         except TimeoutError:
             raise Unavailable(f"LiveKit does not answer within {LIMIT:g} s ({where(self._access)})") from None

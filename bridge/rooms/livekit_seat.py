@@ -188,7 +188,7 @@ class LiveKitSeat:
             async with asyncio.timeout(JOIN_LIMIT):
                 session = await self._join(JOIN_LIMIT)
         except Unavailable as error:
-            return SeatGone("join_failed", str(error))
+            return SeatGone("join_failed", await self._lookup.why_not(self._ticket.room_name, str(error)))
         except TimeoutError:
             return SeatGone("join_failed", f"LiveKit did not let the caller in within {JOIN_LIMIT:g} s")
         while True:

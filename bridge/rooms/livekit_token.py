@@ -67,13 +67,18 @@ def join_token(access: LiveKitAccess, ticket: RoomTicket, now: float | None = No
 
 def look_token(access: LiveKitAccess, room_name: str, now: float | None = None) -> str:
     """A JWT that lets us see who is in one room, good for a minute beyond the skew of two clocks."""
+    return _question_token(access, {"roomAdmin": True, "room": room_name}, now)
+
+
+def list_token(access: LiveKitAccess, now: float | None = None) -> str:
+    """The same, to see which rooms there are."""
+    return _question_token(access, {"roomList": True}, now)
+
+
+def _question_token(access: LiveKitAccess, grants: Mapping[str, Any], now: float | None) -> str:
     now = time.time() if now is None else now
-    claims = {
-        "iss": access.key,
-        "nbf": int(now - SKEW.total_seconds()),
-        "exp": int(now + SKEW.total_seconds() + 60),
-        "video": {"roomAdmin": True, "room": room_name},
-    }
+    skew = SKEW.total_seconds()
+    claims = {"iss": access.key, "nbf": int(now - skew), "exp": int(now + skew + 60), "video": grants}
     return jwt.encode(claims, access.secret, algorithm="HS256")
 
 

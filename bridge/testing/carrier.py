@@ -87,6 +87,8 @@ class CarrierCall:
         self.ringing_at: float | None = None
         self.answered_at: float | None = None
         self.ending: CallEnding | None = None
+        self.keys_heard = ""
+        """What the PBX has sent as RFC 4733 events."""
         self._carrier = carrier
         self._hung_up_by_us = False
         self._placed = asyncio.Event()
@@ -178,6 +180,8 @@ class CarrierCall:
             case "Newstate" if message["ChannelStateDesc"] == "Up" and not self._answered.is_set():
                 self.answered_at = now
                 self._answered.set()
+            case "DTMFEnd" if message["Direction"] == "Received":
+                self.keys_heard += message["Digit"]
             case "Hangup":
                 self._end(now, message)
             case "OriginateResponse" if message["Response"] == "Failure" and not self.channel:

@@ -5,7 +5,6 @@ some 16 MB and a few seconds. Tried: Debian 12 with packages of forky (Asterisk 
 same code but untried: Debian 13, sid, Ubuntu (own suites, universe). Not possible: systems without apt; there, install one.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -13,17 +12,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.errors import RoomlineError
+from bridge.testing.cache import Progress, cache_folder, lock
 from bridge.testing.private_apt import Package, PrivateApt, apt_sources
-
-Progress = Callable[[str], None]
-"""Called with one line for a person: which step, how many MB."""
 
 OLDEST_MAJOR = 18
 """AudioSocket's application came with Asterisk 18."""
@@ -75,16 +71,11 @@ def get_asterisk(
             return _installed(Path(found))
         except NoAsterisk as error:
             progress(f"not using {found}: {error}")
-    return _cached(_cache_folder(environ), progress)
+    return _cached(cache_folder(environ), progress)
 
 
 def _search_path(environ: Mapping[str, str]) -> str:
     return ":".join((environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
-
-
-def _cache_folder(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache"
-    return Path(base) / "roomline"
 
 
 def _installed(binary: Path) -> Asterisk:
@@ -124,22 +115,11 @@ def _cached(cache: Path, progress: Progress) -> Asterisk:
     home = cache / f"asterisk-{_RECIPE}-{os.uname().machine}"
     if not (home / "asterisk.json").is_file():
         # One downloads, the others wait and then find it there.
-        with _lock(cache / "asterisk.lock", progress):
+        with lock(cache / "asterisk.lock", "Asterisk", progress):
             if not (home / "asterisk.json").is_file():
                 _fetch(home, cache, progress)
     facts = json.loads((home / "asterisk.json").read_text())
     return Asterisk(_loader_command(home / "root"), home / "root" / facts["modules"], home / "root" / facts["data"], facts["version"])
-
-
-@contextmanager
-def _lock(path: Path, progress: Progress) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("another process is fetching Asterisk; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(home: Path, cache: Path, progress: Progress) -> None:

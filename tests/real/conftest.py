@@ -11,6 +11,7 @@ import pytest_asyncio
 from bridge.testing.carrier import Carrier
 from bridge.testing.demo_config import CONFIGURATION
 from bridge.testing.get_asterisk import Asterisk, NoAsterisk, get_asterisk
+from bridge.testing.livekit_server import LiveKitServer, NoLiveKit, get_livekit_server
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.stack import Stack
 
@@ -34,6 +35,21 @@ def asterisk() -> Asterisk:
         return get_asterisk()
     except NoAsterisk as error:
         not_to_be_had(str(error))
+
+
+@pytest.fixture(scope="session")
+def livekit_binary() -> Path:
+    try:
+        return get_livekit_server()
+    except NoLiveKit as error:
+        not_to_be_had(str(error))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def livekit(livekit_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveKitServer]:
+    """A LiveKit server, for the module."""
+    async with LiveKitServer(livekit_binary, tmp_path_factory.mktemp("livekit-server")) as livekit:
+        yield livekit
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -1,0 +1,36 @@
+"""What the real LiveKit tests share: the operator's numbers, and what a caller's participant has to look like."""
+
+from typing import Any
+
+from bridge.testing.livekit_server import LiveKitServer
+from tests.real.scenario import PIN, direct
+
+OPEN, WITH_PIN, IMPATIENT, FULL, NO_PRESET, SHORT = (f"+1555100{number}" for number in range(1, 7))
+TRUNK_NAME = "the carrier"
+METADATA = '{"team": "support"}'
+
+
+def configuration(livekit: LiveKitServer, **media: Any) -> dict[str, Any]:
+    return {
+        "rooms": livekit.rooms() | {"lost_limit": 12},
+        "media": {"workers": 1, "orphan_limit": 10} | media,
+        "trunks": [
+            {
+                "sip_trunk_id": "ST_carrier",
+                "name": TRUNK_NAME,
+                "numbers": [OPEN, WITH_PIN, FULL, NO_PRESET],
+                "include_headers": "SIP_X_HEADERS",
+                "headers_to_attributes": {"X-Customer": "customer"},
+            },
+            {"sip_trunk_id": "ST_impatient", "numbers": [IMPATIENT], "ringing_timeout": "2s"},
+            {"sip_trunk_id": "ST_short", "numbers": [SHORT], "max_call_duration": "4s"},
+        ],
+        "dispatch_rules": [
+            direct(OPEN, "open") | {"sip_dispatch_rule_id": "SDR_open", "metadata": METADATA, "attributes": {"team": "support"}},
+            direct(WITH_PIN, "behind-a-pin", PIN) | {"sip_dispatch_rule_id": "SDR_pin"},
+            direct(IMPATIENT, "nobody"),
+            direct(FULL, "full"),
+            direct(NO_PRESET, "preset") | {"room_preset": "no-such-preset"},
+            direct(SHORT, "short"),
+        ],
+    }
