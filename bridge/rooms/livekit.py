@@ -6,6 +6,7 @@ ends its process when it panics.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable
 from typing import Final
 
@@ -18,6 +19,16 @@ from bridge.rooms.livekit_audio import AudioWay
 from bridge.rooms.livekit_lookup import LiveKitLookup
 from bridge.rooms.livekit_seat import LiveKitSeat, SeatOptions
 from bridge.rooms.livekit_token import LiveKitAccess
+
+WATCH_EVERY: Final = 1.0
+"""Seconds from one look at LiveKit to the next, while somebody waits for company."""
+
+WATCH_LIMIT: Final = 1.5
+"""Seconds for one look."""
+
+AWAY_LIMIT: Final = 3.0
+"""Seconds without LiveKit after which nobody waits for company any more: a caller is told within 5 (DESIGN §5). The SDK needs longer to
+notice a server that is frozen."""
 
 CLOSE_LIMIT: Final = 3.0
 """Seconds that the sessions still open get at the node's end."""
@@ -35,6 +46,7 @@ class LiveKitRooms:
         self._leaving: set[asyncio.Future[None]] = set()
         self._closed = False
         self._faults = SparseLog()
+        self._watching = asyncio.create_task(self._watch())
         # What the SDK calls errors comes with every deleted room; what is our business comes as an event or an exception.
         debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
         logging.getLogger("livekit").setLevel(logging.ERROR if debugging else logging.CRITICAL)
@@ -69,10 +81,38 @@ class LiveKitRooms:
 
     async def close(self) -> None:
         self._closed = True
-        await asyncio.gather(*(seat.leave(EndReason.SHUTDOWN) for seat in list(self._seats)), return_exceptions=True)
+        self._watching.cancel()
+        await asyncio.gather(self._watching, *(seat.leave(EndReason.SHUTDOWN) for seat in list(self._seats)), return_exceptions=True)
         if self._leaving:
             await asyncio.wait(self._leaving, timeout=CLOSE_LIMIT)
         await self._lookup.close()
+
+    async def _watch(self) -> None:
+        """Who talks hears it when LiveKit is gone, and has a session that comes back by itself. Who waits would only wait longer."""
+        away_since: float | None = None
+        while True:
+            await asyncio.sleep(WATCH_EVERY if away_since is None else WATCH_EVERY / 4)
+            waiting = [seat for seat in self._seats if seat.waits]
+            began = time.monotonic()
+            why = await self._why_away() if waiting else ""
+            if not why:
+                away_since = None
+                continue
+            away_since = began if away_since is None else away_since
+            if time.monotonic() - away_since >= AWAY_LIMIT:
+                for seat in waiting:
+                    seat.give_up(why)
+
+    async def _why_away(self) -> str:
+        """Empty when LiveKit is there."""
+        try:
+            async with asyncio.timeout(WATCH_LIMIT):
+                await self._lookup.probe()
+        except TimeoutError:
+            return f"LiveKit does not answer within {WATCH_LIMIT:g} s"
+        except Unavailable as error:
+            return str(error)
+        return ""
 
     def _forget(self, seat: LiveKitSeat) -> None:
         self._seats.pop(seat, None)

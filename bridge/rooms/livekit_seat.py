@@ -164,6 +164,17 @@ class LiveKitSeat:
             task.cancel()
         await asyncio.gather(self._living, self._looking, return_exceptions=True)
 
+    @property
+    def waits(self) -> bool:
+        """Nobody talks here yet."""
+        return not self._opened
+
+    def give_up(self, why: str) -> None:
+        """LiveKit is gone, and whoever waits for company shall not wait for it."""
+        self._living.cancel()
+        self._events.tell(SeatGone("connection_lost", why))
+        self._end(why)
+
     # Its life
 
     async def _look(self) -> None:

@@ -139,6 +139,14 @@ class Human:
             await asyncio.sleep(0.01)
         return found[count - 1]
 
+    async def until_sees(self, identity: str, within: float = 8.0) -> Seen:
+        """Somebody who is in the room, waited for. Raises AssertionError."""
+        deadline = time.monotonic() + within
+        while (seen := self.sees(identity)) is None:
+            assert time.monotonic() < deadline, f"{identity} is not in the room within {within} s: {self.events}"  # noqa: S101  (for tests)
+            await asyncio.sleep(0.02)
+        return seen
+
     async def __aenter__(self) -> Self:
         await self.join()
         return self

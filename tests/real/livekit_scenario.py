@@ -6,6 +6,7 @@ from bridge.testing.livekit_server import LiveKitServer
 from tests.real.scenario import PIN, direct
 
 OPEN, WITH_PIN, IMPATIENT, FULL, NO_PRESET, SHORT = (f"+1555100{number}" for number in range(1, 7))
+COMPANY, EMPTY, PIN_FIRST, PIN_EMPTY = (f"+1555200{number}" for number in range(1, 5))
 TRUNK_NAME = "the carrier"
 METADATA = '{"team": "support"}'
 
@@ -32,5 +33,19 @@ def configuration(livekit: LiveKitServer, **media: Any) -> dict[str, Any]:
             direct(FULL, "full"),
             direct(NO_PRESET, "preset") | {"room_preset": "no-such-preset"},
             direct(SHORT, "short"),
+        ],
+    }
+
+
+def death_configuration(livekit: LiveKitServer) -> dict[str, Any]:
+    """A number for each state of a call; two nodes, so that one is left."""
+    return {
+        "rooms": livekit.rooms() | {"lost_limit": 12},
+        "media": {"workers": 2, "orphan_limit": 10},
+        "dispatch_rules": [
+            direct(COMPANY, "company"),
+            direct(EMPTY, "nobody"),
+            direct(PIN_FIRST, "first", PIN),
+            direct(PIN_EMPTY, "nobody-behind-a-pin", PIN),
         ],
     }
