@@ -96,7 +96,8 @@ class Application:
         return [sys.executable, "-m", "bridge", "node", str(place), "--config", str(self._path), "--started-by-server"]
 
     async def run(self) -> None:
-        """Take calls until cancelled or stopped; then the calls are left to the next server, or ended (`calls.drain`)."""
+        """Take calls until cancelled or stopped; then the calls are left to the next server, or ended (`calls.drain`). Raises Superseded
+        when newer servers have taken over every PBX, or all the media nodes: there is nothing left to do, and a log line says so."""
         log.info(
             "roomline serves",
             pbx=[pbx.name for pbx in self.pbxes],
@@ -106,11 +107,21 @@ class Application:
             numbers=len(self.settings.phone_numbers),
             rooms=self.settings.rooms.kind,
         )
+        try:
+            async with asyncio.TaskGroup() as group:
+                if self.workers:
+                    group.create_task(self.workers.run(), name="workers")
+                group.create_task(self._serve_all(), name="pbxes")
+        except* Superseded as errors:
+            log.error("roomline ends here, its calls go on with the newer server", why=str(errors.exceptions[0]))
+            raise Superseded(str(errors.exceptions[0])) from None
+
+    async def _serve_all(self) -> None:
+        """Raises Superseded when a newer controller has taken over the last PBX."""
         async with asyncio.TaskGroup() as group:
-            if self.workers:
-                group.create_task(self.workers.run(), name="workers")
             for pbx in self.pbxes:
                 group.create_task(self._serve(pbx), name=f"pbx {pbx.name}")
+        raise Superseded("a newer server has taken over every PBX")
 
     async def _serve(self, pbx: AsteriskPbx) -> None:
         """One PBX: its connection and its calls. When a newer controller takes it over, we let go of it and serve the others."""
@@ -120,7 +131,7 @@ class Application:
                     group.create_task(pbx.run())
                     group.create_task(self.registry.run(pbx, self._story))
             except* Superseded as errors:
-                log.error("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
+                log.warning("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
                 raise errors.exceptions[0] from None
 
     async def stop(self) -> None:
@@ -155,7 +166,7 @@ class Application:
 
 
 async def serve(loaded: Loaded) -> None:
-    """Run until SIGTERM or SIGINT; a second one ends at once. SIGHUP reads trunks, rules and numbers anew."""
+    """Run until SIGTERM or SIGINT; a second one ends at once. SIGHUP reads trunks, rules and numbers anew. Raises Superseded."""
     loop, stopping = asyncio.get_running_loop(), asyncio.Event()
     async with Application(loaded) as app:
         running = asyncio.create_task(app.run())

@@ -16,7 +16,7 @@ from bridge.app import serve as serve_until_stopped
 from bridge.call.registry import random_letters
 from bridge.configuration import is_readable_by_others
 from bridge.dispatch.explain import explain as explain_call
-from bridge.errors import ConfigurationError, RoomlineError
+from bridge.errors import ConfigurationError, RoomlineError, Superseded
 from bridge.logs import setup_logs
 from bridge.media.prompts import Prompts
 from bridge.model.caller import Caller
@@ -25,6 +25,9 @@ from bridge.node_app import serve_node
 from bridge.pbx.asterisk.setup_check import Finding, check_asterisk
 from bridge.settings import Loaded, Settings
 from bridge.store.sqlite import SqliteStore
+
+SUPERSEDED = 3
+"""Exit status of a server that a newer one has replaced: to be started again by nobody (systemd: RestartPreventExitStatus=3)."""
 
 USUAL_PLACES = (Path("roomline.yaml"), Path("/etc/roomline/roomline.yaml"))
 
@@ -70,11 +73,14 @@ def serve(config: ConfigOption = None) -> None:
     """Take calls until SIGTERM or Ctrl-C.
 
     Calls that are up then stay up in the PBX, and the server that starts next goes on with them (`calls.drain` ends them instead). SIGHUP
-    reads trunks, rules and numbers anew.
+    reads trunks, rules and numbers anew. Exit status 3: a newer server has taken everything over.
     """
     loaded = _load(config).sound()
     setup_logs(loaded.settings.log.level, loaded.settings.log.format)
-    uvloop.run(serve_until_stopped(loaded))
+    try:
+        uvloop.run(serve_until_stopped(loaded))
+    except Superseded:
+        raise typer.Exit(SUPERSEDED) from None
 
 
 @cli.command(epilog="Example: roomline node 0 -c /etc/roomline/roomline.yaml")

@@ -1,6 +1,7 @@
 """The parts put together: what starts, what stops, and what is said when something cannot be had. Calls are in tests/real."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,9 @@ import pytest
 
 from bridge.app import Application
 from bridge.errors import ConfigurationError, Unavailable
+from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.settings import Loaded, Settings
+from bridge.testing.ami_server import AmiServer
 
 
 def configure(folder: Path, more: str = "", media: str = "127.0.0.1:0") -> Path:
@@ -85,6 +88,34 @@ def room_of(app: Application) -> str:
     assert kind is not None
     assert kind.dispatch_rule_direct is not None
     return kind.dispatch_rule_direct.room_name
+
+
+async def test_given_two_pbxes_when_a_newer_server_takes_over_one_and_then_the_other_then_the_command_ends_and_says_so(
+    tmp_path: Path,
+) -> None:
+    async with AmiServer("x") as one, AmiServer("x") as other:
+        path = tmp_path / "roomline.yaml"
+        pbxes = "".join(f'  - {{name: {name}, ami: {{port: {ami.port}, secret: "x"}}}}\n' for name, ami in (("one", one), ("other", other)))
+        path.write_text(f"pbx:\n{pbxes}media: {{listen: 127.0.0.1:0}}\nstore: sqlite:///{tmp_path}/roomline.db\nlog: {{format: json}}\n")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", "serve", "-c", str(path), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
+        try:
+            async with asyncio.timeout(30):
+                while not all(HEARTBEAT in ami.variables for ami in (one, other)):  # noqa: ASYNC110  (the server tells no moment of it)
+                    await asyncio.sleep(0.02)
+                one.variables[HEARTBEAT] = "99:newer:1"
+                await asyncio.sleep(1.5)
+                assert process.returncode is None, "it serves the other one"
+                other.variables[HEARTBEAT] = "99:newer:1"
+                out, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+    assert process.returncode == 3
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["why"] for line in lines if line["level"] == "error"] == ["a newer server has taken over every PBX"]
+    assert one.variables[HEARTBEAT] == other.variables[HEARTBEAT] == "99:newer:1"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from bridge.errors import RemoteProtocolError
+from bridge.media.epoch import Epoch
 from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
 from bridge.model.ticket import RoomTicket
 
 _Message = TypeVar("_Message")
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when the two ends would misunderstand one another; a node and a controller of different versions part at once."""
 
 LINE_LIMIT: Final = 1 << 20
@@ -142,11 +143,31 @@ class Cancel(Message):
     id: int
 
 
+class Greeting(Message):
+    """The controller's first word, after the node's."""
+
+    kind: Literal["greeting"] = "greeting"
+    epoch: Epoch
+
+
 class Hello(Message):
-    """The node's first word."""
+    """The node's first word. All versions begin with it."""
 
     kind: Literal["hello"] = "hello"
     version: int
+
+
+class Welcome(Message):
+    """To the greeting of the newest controller: the node is its now."""
+
+    kind: Literal["welcome"] = "welcome"
+
+
+class TurnedAway(Message):
+    """The node's last word, to a controller that is not the newest: at its greeting, or when a newer one comes. It need not come again."""
+
+    kind: Literal["turned_away"] = "turned_away"
+    reason: str
 
 
 class Load(Message):
@@ -202,8 +223,9 @@ FromController = (
     | Probe
     | Ping
     | Cancel
+    | Greeting
 )
-FromNode = Hello | Load | Answer | Refusal | SeatTold
+FromNode = Hello | Welcome | TurnedAway | Load | Answer | Refusal | SeatTold
 
 _from_controller: TypeAdapter[FromController] = TypeAdapter(Annotated[FromController, Field(discriminator="kind")])
 _from_node: TypeAdapter[FromNode] = TypeAdapter(Annotated[FromNode, Field(discriminator="kind")])

@@ -1,4 +1,4 @@
-"""The node's end of the Unix socket: serves one controller at a time, and knows what to do without one.
+"""The node's end of the Unix socket: serves one controller at a time, the newest, and knows what to do without one.
 
 Without a controller a node decides three things and no more (DESIGN §5): callers who were asked or waited go back to the PBX after
 `DIALOGUE_LIMIT`, those who talk after the orphan limit, and what ended at a seat is kept until a controller collects it. What is
@@ -7,8 +7,6 @@ played goes on meanwhile.
 
 import asyncio
 import os
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
@@ -20,6 +18,8 @@ import structlog
 
 from bridge.errors import ConfigurationError, RemoteProtocolError, RoomlineError, Unavailable
 from bridge.media import messages as m
+from bridge.media.epoch import Epoch
+from bridge.media.peer import peer_of
 from bridge.media.port import Clip, NodeLoad, Seat, Sound
 from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
 
@@ -28,8 +28,10 @@ log = structlog.get_logger(__name__)
 DIALOGUE_LIMIT: Final = 5.0
 """Seconds without a controller after which a caller who is not talking is given back."""
 
+GREETING_LIMIT: Final = 5.0
+"""Seconds that one who connects has to say who it is."""
+
 _LOOK_EVERY = 0.25
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 
 
 class CarryingNode(Protocol):
@@ -86,7 +88,7 @@ class KeptSeat:
 
 class NodeServer:
     """`async with NodeServer(node, path)`: listens on the Unix socket, which only its own user may use; a newer controller takes over
-    from the one before. Raises ConfigurationError when the place cannot be had."""
+    from the one before, an older one is turned away. Raises ConfigurationError when the place cannot be had, or another node has it."""
 
     def __init__(self, node: CarryingNode, path: Path, *, orphan_limit: float = 30.0, now: Callable[[], float] = time.monotonic) -> None:
         self._node = node
@@ -95,6 +97,7 @@ class NodeServer:
         self._now = now
         self._server: asyncio.Server | None = None
         self._controller: _Controller | None = None
+        self._newest: Epoch | None = None
         self._alone_since = now()
         self._seats: dict[int, KeptSeat] = {}
         self._numbers = 0
@@ -105,6 +108,8 @@ class NodeServer:
     async def __aenter__(self) -> Self:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if await _somebody_listens(self._path):
+                raise ConfigurationError(f"{self._path}: another node serves there")
             self._path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._came, self._path, limit=m.LINE_LIMIT)
             self._path.chmod(0o600)
@@ -140,13 +145,10 @@ class NodeServer:
             return
         self._serving.add(task)
         controller = _Controller(self, writer)
-        before, self._controller = self._controller, controller
-        self._node.unattended = False
-        if before is not None:
-            log.info("a newer controller has come")
-            before.leave()
         try:
-            await controller.serve(reader)
+            epoch = await controller.greet(reader)
+            if epoch is not None and self._admit(controller, epoch):
+                await controller.serve(reader)
         except asyncio.CancelledError:
             # Ours is the only one who cancels: at the node's end. Streams would log it as a fault.
             return
@@ -157,6 +159,23 @@ class NodeServer:
                 self._node.unattended = True
                 log.warning("no controller; calls are carried on for a while", calls=self._node.load().calls)
             controller.leave()
+
+    def _admit(self, controller: "_Controller", epoch: Epoch) -> bool:
+        """One that froze and thawed after a newer one had come has no part in anything any more."""
+        newest, before = self._newest, self._controller
+        if newest is not None and epoch < newest:
+            log.warning("an older controller was turned away")
+            controller.turn_away()
+            return False
+        self._newest, self._controller = epoch, controller
+        self._node.unattended = False
+        if before is not None and newest == epoch:
+            before.leave()  # its own connection of before, whose end has not reached us yet
+        elif before is not None:
+            log.info("a newer controller has come")
+            before.turn_away()
+        controller.welcome()
+        return True
 
     async def _look(self) -> None:
         """What is decided without a controller, and word of the load to one that is there."""
@@ -240,12 +259,41 @@ class _Controller:
         self._asked: dict[int, asyncio.Task[None]] = {}
         self._load: NodeLoad | None = None
 
+    async def greet(self, reader: asyncio.StreamReader) -> Epoch | None:
+        """Which controller it is; None for one that does not say so, or goes."""
+        self._say(m.Hello(version=m.VERSION))
+        try:
+            async with asyncio.timeout(GREETING_LIMIT):
+                line = await reader.readline()
+            if not line:
+                return None
+            greeting = m.read_from_controller(line)
+            if isinstance(greeting, m.Greeting):
+                return greeting.epoch
+            raise RemoteProtocolError("its first word is no greeting")
+        except (RemoteProtocolError, ValueError, TimeoutError) as error:
+            log.warning("the controller is not understood", error=str(error) or "no greeting")
+        except OSError:
+            pass
+        return None
+
+    def welcome(self) -> None:
+        self._say(m.Welcome())
+
+    def turn_away(self) -> None:
+        """With a last word, unless it does not listen."""
+        if self._writer.transport.get_write_buffer_size() == 0:
+            self._say(m.TurnedAway(reason="a newer controller has taken the node over"))
+            self._writer.close()
+        else:
+            self.leave()
+
     def leave(self) -> None:
-        self._writer.transport.abort()
+        if not self._writer.is_closing():
+            self._writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Until the controller goes, or says what is no message."""
-        self._say(m.Hello(version=m.VERSION))
         try:
             async with asyncio.TaskGroup() as group:
                 try:
@@ -271,13 +319,15 @@ class _Controller:
             asked = self._asked.get(message.id)
             if asked is not None:
                 asked.cancel()
+        elif isinstance(message, m.Greeting):
+            raise RemoteProtocolError("a second greeting")
         elif message.id in self._asked:
             raise RemoteProtocolError("one id for two requests")
         else:
             task = self._asked[message.id] = group.create_task(self._answer(message))
             task.add_done_callback(lambda _: self._asked.pop(message.id, None))
 
-    async def _answer(self, request: m.FromController) -> None:
+    async def _answer(self, request: m.Request) -> None:
         try:
             reply: m.Message = m.Answer(id=request.id, value=await self._do(request))
         except OSError:
@@ -289,7 +339,7 @@ class _Controller:
             reply = m.Refusal(id=request.id, error=f"a fault in the node: {type(error).__name__}")
         self._say(reply)
 
-    async def _do(self, request: m.FromController) -> Any:  # noqa: PLR0911, PLR0912  (one line for each thing that can be asked)
+    async def _do(self, request: m.Request) -> Any:  # noqa: PLR0911, PLR0912  (one line for each thing that can be asked)
         server = self._server
         match request:
             case m.Ping():
@@ -363,8 +413,15 @@ def told(seat: int, event: SeatEvent) -> m.SeatTold:
 
 def _is_our_own(writer: asyncio.StreamWriter) -> bool:
     """Only our own user's processes, and root's, may hold calls (DESIGN §8)."""
-    peer = writer.get_extra_info("socket")
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # elsewhere than on Linux the folder's rights have to do
-    _, user, _ = _CREDENTIALS.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-    return user in (0, os.geteuid())
+    peer = peer_of(writer)
+    return peer is None or peer.user in (0, os.geteuid())  # elsewhere than on Linux the folder's rights have to do
+
+
+async def _somebody_listens(path: Path) -> bool:
+    """A place is left by who has it, not taken: of two nodes started for one place, by two servers or in a hurry, the first serves."""
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    writer.transport.abort()
+    return True

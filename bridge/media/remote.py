@@ -1,20 +1,25 @@
 """A node in another process, with the same face as one in ours: `bridge.media.port.Node` over the node's Unix socket.
 
 The connection is kept while `run` runs: made, watched by pings, made again. While it is away the node counts as lost, and all that is
-asked of its calls ends with NodeGone; the node itself goes on for a while (`node_server.py`) and still has them when it is back.
+asked of its calls ends with NodeGone; the node itself goes on for a while (`node_server.py`) and still has them when it is back. A node
+that serves a newer controller is left to it: all that is asked of it ends with Superseded.
 """
 
 import asyncio
+import errno
 import random
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from bridge.errors import NodeGone, RemoteProtocolError, Unavailable
+from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
 from bridge.media import messages as m
+from bridge.media.epoch import Epoch
+from bridge.media.peer import Peer, peer_of
 from bridge.media.port import Clip, ClipName, NodeLoad, SoundState
 from bridge.model.ending import EndReason
 from bridge.model.media_address import MediaAddress
@@ -24,12 +29,35 @@ log = structlog.get_logger(__name__)
 
 _LOST: Final = NodeLoad(calls=0, room_for=0, lost=True)
 
+LATE: Final = 0.3
+"""A time limit that is noticed so many seconds late says that it was we who did not run (stopped, or the machine was): the answer may be
+there already, unread."""
+
+
+class Presence(StrEnum):
+    """What is known of a node from here."""
+
+    UNKNOWN = "unknown"  # not tried yet, or its connection has just ended: the next try tells
+    THERE = "there"
+    SILENT = "silent"  # it listens, and does not answer
+    ABSENT = "absent"  # nobody listens at its place
+    LEFT = "left"  # to a newer controller
+
+
+class Silence(NodeGone):
+    """The node did not answer in time, though we were there to hear it."""
+
+
+GONE: Final = "the media node has gone"
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteNodeOptions:
-    """Seconds. `answer_timeout` is for what the node does at once; who waits for company or a prompt's end waits as long as it takes."""
+    """Seconds. `epoch` is the controller's. `answer_timeout` is for what the node does at once; who waits for company or a prompt's end
+    waits as long as it takes."""
 
     path: Path
+    epoch: Epoch = field(default_factory=Epoch.now)
     connect_timeout: float = 3.0
     answer_timeout: float = 5.0
     ping_interval: float = 0.5
@@ -49,14 +77,26 @@ class _Connection:
         self._seats: dict[int, asyncio.Queue[SeatEvent | None]] = {}
         self.load = _LOST
 
-    async def greet(self) -> None:
-        """Raises RemoteProtocolError when the node speaks another language."""
-        hello = m.read_from_node(await self._reader.readline())
+    async def greet(self, epoch: Epoch) -> None:
+        """Raises RemoteProtocolError when the node speaks another language, Superseded when it serves a newer controller."""
+        hello = await self._word()
         if not isinstance(hello, m.Hello) or hello.version != m.VERSION:
             raise RemoteProtocolError("the node is of another version than this controller: upgrade both")
+        self._writer.write(m.encode(m.Greeting(epoch=epoch)))
+        match await self._word():
+            case m.Welcome():
+                return
+            case m.TurnedAway(reason=reason):
+                raise Superseded(reason)
+        raise RemoteProtocolError("the node does not say whether we are welcome")
+
+    async def _word(self) -> m.FromNode:
+        if not (line := await self._reader.readline()):
+            raise ConnectionResetError("it went without a word")
+        return m.read_from_node(line)
 
     async def read(self) -> None:
-        """Until the node goes. Raises RemoteProtocolError for what is no message."""
+        """Until the node goes. Raises RemoteProtocolError for what is no message, Superseded when a newer controller has come."""
         while line := await self._reader.readline():
             match m.read_from_node(line):
                 case m.Load(calls=calls, room_for=room_for, draining=draining):
@@ -68,20 +108,22 @@ class _Connection:
                 case m.SeatTold() as word:
                     if word.seat in self._seats:
                         self._seats[word.seat].put_nowait(_event(word))
-                case m.Hello():
+                case m.TurnedAway(reason=reason):
+                    raise Superseded(reason)
+                case m.Hello() | m.Welcome():
                     raise RemoteProtocolError("a second greeting")
 
-    def close(self, reason: str) -> None:
+    def close(self, why: RoomlineError) -> None:
         """Everybody who waits is told."""
         self._writer.transport.abort()
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(NodeGone(reason))
+                future.set_exception(type(why)(str(why)))
                 future.exception()  # seen, even if its waiter has just given up
         self._waiting.clear()
 
     async def ask(self, request: type[m.Request], timeout: float | None, **fields: Any) -> Any:
-        """Raises NodeGone when the connection goes, Unavailable when the node refuses or takes too long."""
+        """Raises NodeGone or Superseded when the connection goes, Unavailable when the node refuses or takes too long."""
         self._ids += 1
         number = self._ids
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -132,13 +174,19 @@ class RemoteNode:
     def __init__(self, options: RemoteNodeOptions) -> None:
         self._options = options
         self._connection: _Connection | None = None
-
-    @property
-    def connected(self) -> bool:
-        return self._connection is not None
+        self.presence = Presence.UNKNOWN
+        self.process: Peer | None = None
+        """That of the node, as long as it listened when we tried last."""
 
     async def run(self) -> None:
-        """Keep the connection until cancelled."""
+        """Keep the connection until cancelled, or until the node is a newer controller's."""
+        try:
+            await self._keep_connected()
+        except Superseded as error:
+            self.presence = Presence.LEFT
+            log.warning("a media node is left alone", node=self._options.path.name, why=str(error))
+
+    async def _keep_connected(self) -> None:
         wait, told = self._options.shortest_wait, ""
         while True:
             try:
@@ -154,53 +202,74 @@ class RemoteNode:
             wait = min(wait * 2, self._options.longest_wait)
 
     async def _connect(self) -> _Connection:
+        self.process = None
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(self._options.connect_timeout)
         try:
-            async with asyncio.timeout(self._options.connect_timeout):
+            async with limit:
                 reader, writer = await asyncio.open_unix_connection(self._options.path, limit=m.LINE_LIMIT)
+                self.process = peer_of(writer)
                 connection = _Connection(reader, writer)
                 try:
-                    await connection.greet()
+                    await connection.greet(self._options.epoch)
                 except BaseException:
-                    connection.close("not greeted")
+                    connection.close(NodeGone("not greeted"))
                     raise
         except TimeoutError:
+            on_time = loop.time() - (limit.when() or 0.0) <= LATE
+            self.presence = Presence.SILENT if on_time else Presence.UNKNOWN
             raise Unavailable("the media node does not answer") from None
+        except RemoteProtocolError:
+            self.presence = Presence.UNKNOWN
+            raise
         except (OSError, ValueError) as error:
+            self.presence = _PRESENCE.get(getattr(error, "errno", None) or 0, Presence.UNKNOWN)
             raise Unavailable(f"the media node cannot be reached: {getattr(error, 'strerror', None) or error}") from None
         return connection
 
     async def _serve(self, connection: _Connection) -> None:
-        self._connection = connection
-        reason = "the media node has gone"
+        """Until the connection ends. Raises Superseded when a newer controller has come."""
+        self._connection, self.presence = connection, Presence.THERE
+        gone: RoomlineError = NodeGone(GONE)
         reading = asyncio.create_task(connection.read())
         pinging = asyncio.create_task(self._ping(connection))
         try:
             done, _ = await asyncio.wait({reading, pinging}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if (error := task.exception()) is not None:
-                    reason = str(error) or reason
+            gone = _why_gone(*(task.exception() for task in done))
         finally:
             self._connection = None
+            self.presence = _presence_after(gone)
             for task in (reading, pinging):
                 task.cancel()
             await asyncio.gather(reading, pinging, return_exceptions=True)
-            connection.close(reason)
-        log.warning("connection to a media node lost", node=self._options.path.name, reason=reason)
+            connection.close(gone)
+        if isinstance(gone, Superseded):
+            raise gone
+        log.warning("connection to a media node lost", node=self._options.path.name, reason=str(gone))
 
     async def _ping(self, connection: _Connection) -> None:
-        """Raises Unavailable for a node that is frozen: its socket is open, and silent."""
+        """Raises Silence for a node that is frozen: its socket is open, and silent. When it was us who froze, it is asked again."""
+        loop, timeout = asyncio.get_running_loop(), self._options.ping_timeout
         while True:
             await asyncio.sleep(self._options.ping_interval)
-            await connection.ask(m.Ping, self._options.ping_timeout)
+            asked_at = loop.time()
+            try:
+                await connection.ask(m.Ping, timeout)
+            except NodeGone:
+                raise
+            except Unavailable as error:
+                if loop.time() - asked_at <= timeout + LATE:
+                    raise Silence(str(error)) from None
 
     async def ask(self, request: type[m.Request], *, patient: bool = False, **fields: Any) -> Any:
-        """Raises NodeGone, Unavailable. `patient`: as long as it takes."""
+        """Raises NodeGone, Unavailable, Superseded. `patient`: as long as it takes."""
         return await self._now().ask(request, None if patient else self._options.answer_timeout, **fields)
 
     def listen(self, seat: int) -> AsyncIterator[SeatEvent]:
         return self._now().listen(seat)
 
     def _now(self) -> _Connection:
+        if self.presence is Presence.LEFT:
+            raise Superseded("a newer controller has taken the node over")
         if self._connection is None:
             raise NodeGone("the media node is not there")
         return self._connection
@@ -308,6 +377,30 @@ class RemoteSeat:
             await self._node.ask(m.Leave, seat=self._number, reason=reason)
         except Unavailable:
             return
+
+
+_PRESENCE: Final = {
+    errno.ENOENT: Presence.ABSENT,
+    errno.ECONNREFUSED: Presence.ABSENT,
+    errno.EAGAIN: Presence.SILENT,  # more wait at its door than the kernel lets in
+}
+"""What an error of connecting says; any other says that something was there, and went."""
+
+
+def _why_gone(*errors: BaseException | None) -> RoomlineError:
+    """A newer controller's coming says more than the end of the connection, and that more than the silence before it."""
+    found = [error for error in errors if error is not None]
+    for kind in (Superseded, RemoteProtocolError, Silence):
+        for error in found:
+            if isinstance(error, kind):
+                return error if isinstance(error, Superseded | Silence) else NodeGone(str(error))
+    return NodeGone(GONE)
+
+
+def _presence_after(gone: RoomlineError) -> Presence:
+    if isinstance(gone, Superseded):
+        return Presence.LEFT
+    return Presence.SILENT if isinstance(gone, Silence) else Presence.UNKNOWN
 
 
 def _event(word: m.SeatTold) -> SeatEvent:

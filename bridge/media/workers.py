@@ -1,19 +1,23 @@
 """The nodes that run as processes of their own, as the server sees them: connected to, and started when they are missing.
 
 A worker is nobody's child in spirit: it has a session of its own, writes into no pipe of ours, and goes on when we end. Where the operator
-runs nodes as services, nothing is started here.
+runs nodes as services, nothing is started here. A node that a newer controller has taken over is the newer one's to look after.
 """
 
 import asyncio
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
 
+from bridge.errors import Superseded
+from bridge.media.epoch import Epoch
 from bridge.media.port import NodeLoad
-from bridge.media.remote import RemoteNode, RemoteNodeOptions
+from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions
 
 log = structlog.get_logger(__name__)
 
@@ -33,18 +37,21 @@ class Workers:
     """One remote node for each socket. `start` is the command that starts the node of that place; without it none are started."""
 
     def __init__(self, sockets: Sequence[Path], start: Callable[[int], Sequence[str]] | None, log_file: Path | None = None) -> None:
-        self.nodes = [RemoteNode(RemoteNodeOptions(path)) for path in sockets]
+        epoch = Epoch.now()
+        self.nodes = [RemoteNode(RemoteNodeOptions(path, epoch)) for path in sockets]
         self._start = start
         self._log_file = log_file
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     async def run(self) -> None:
-        """Keep the connections, and the workers alive, until cancelled. The workers stay."""
+        """Keep the connections, and the workers alive, until cancelled. The workers stay. Raises Superseded when a newer controller has
+        taken over all of them."""
         async with asyncio.TaskGroup() as group:
             for place, node in enumerate(self.nodes):
                 group.create_task(node.run())
                 if self._start is not None:
                     group.create_task(self._keep_alive(place, node, self._start))
+        raise Superseded("a newer controller has taken the media nodes over")
 
     @property
     def count(self) -> int:
@@ -65,30 +72,37 @@ class Workers:
         )
 
     async def _keep_alive(self, place: int, node: RemoteNode, start: Callable[[int], Sequence[str]]) -> None:
-        """Whoever is there already, an earlier server's worker or a service, gets a moment to answer. One that we have started and that
-        has answered before is given up at once: it does not answer pings, and its calls need another."""
-        waited, answered = 0.0, False
-        while True:
+        """Whoever is there already, an earlier server's worker or a service, gets a moment to answer. One is started where nobody listens,
+        and one is ended only for not answering: that a connection has ended says nothing of the node."""
+        unreached, answered = 0.0, False
+        while node.presence is not Presence.LEFT:
             await asyncio.sleep(_LOOK_EVERY)
-            if node.connected:
-                waited, answered = 0.0, True
+            if node.presence is Presence.THERE:
+                unreached, answered = 0.0, True
                 continue
-            waited += _LOOK_EVERY
+            unreached += _LOOK_EVERY
             process = self._started.get(place)
+            frozen = node.presence is Presence.SILENT
             if process is not None and process.poll() is None:
-                if not answered and waited <= START_PATIENCE:
-                    continue
-                log.warning("a media node does not answer: it is ended, and started anew", place=place, pid=process.pid)
-                process.kill()
-            elif not answered and waited <= (RESTART_PAUSE if process is not None else FIRST_LOOK):
-                continue
-            await asyncio.to_thread(self._begin, place, start(place))
-            waited, answered = 0.0, False
+                if (frozen and answered) or unreached > START_PATIENCE:
+                    log.warning("a media node does not answer: it is ended, and started anew", place=place, pid=process.pid)
+                    process.kill()
+                    await asyncio.to_thread(process.wait)
+            elif frozen:
+                self._end_an_earlier_servers(place, node, process)
+            elif node.presence is Presence.ABSENT and (answered or unreached > (RESTART_PAUSE if process is not None else FIRST_LOOK)):
+                await asyncio.to_thread(self._begin, place, start(place))
+                unreached, answered = 0.0, False
+
+    def _end_an_earlier_servers(self, place: int, node: RemoteNode, ours: "subprocess.Popen[bytes] | None") -> None:
+        """A frozen node that we have not started: it holds the place, and its calls hear nothing."""
+        frozen = node.process
+        if frozen is not None and frozen.pid not in (0, os.getpid(), ours.pid if ours is not None else 0):
+            log.warning("an earlier server's media node does not answer: it is ended", place=place, pid=frozen.pid)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(frozen.pid, signal.SIGKILL)
 
     def _begin(self, place: int, command: Sequence[str]) -> None:
-        before = self._started.get(place)
-        if before is not None:
-            before.wait()
         with contextlib.ExitStack() as stack:
             output = stack.enter_context(self._log_file.open("ab")) if self._log_file is not None else None
             self._started[place] = subprocess.Popen(  # noqa: S603  (our own command, put together by app.py)

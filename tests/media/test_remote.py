@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bridge.media.node_server
-from bridge.errors import NodeGone, RemoteProtocolError, Unavailable
+from bridge.errors import ConfigurationError, NodeGone, RemoteProtocolError, Superseded, Unavailable
 from bridge.media import messages as m
+from bridge.media.epoch import Epoch
 from bridge.media.node import InProcessNode, NodeOptions
 from bridge.media.node_server import NodeServer
 from bridge.media.port import Clip, ClipName, Node, NodeLoad
-from bridge.media.remote import RemoteNode, RemoteNodeOptions, RemoteSound
+from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions, RemoteSound
 from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
 from bridge.rooms.local import LocalRooms
@@ -26,8 +29,8 @@ from tests.media.test_node import CLIPS, numbered
 QUICK = RemoteNodeOptions(Path(), ping_interval=0.05, ping_timeout=0.5, longest_wait=0.1)
 
 
-def options(path: Path) -> RemoteNodeOptions:
-    return RemoteNodeOptions(path, ping_interval=QUICK.ping_interval, ping_timeout=QUICK.ping_timeout, longest_wait=QUICK.longest_wait)
+def options(path: Path, epoch: Epoch | None = None) -> RemoteNodeOptions:
+    return replace(QUICK, path=path, epoch=epoch or Epoch.now())
 
 
 @pytest.fixture
@@ -47,11 +50,11 @@ async def served(rooms: LocalRooms, place: Path) -> AsyncIterator[InProcessNode]
 
 
 @asynccontextmanager
-async def controller(place: Path) -> AsyncIterator[RemoteNode]:
-    remote = RemoteNode(options(place))
+async def controller(place: Path, epoch: Epoch | None = None) -> AsyncIterator[RemoteNode]:
+    remote = RemoteNode(options(place, epoch))
     running = asyncio.create_task(remote.run())
     try:
-        await eventually(lambda: not remote.load().lost)
+        await eventually(lambda: remote.presence is Presence.THERE)
         yield remote
     finally:
         running.cancel()
@@ -206,13 +209,99 @@ async def test_given_no_controller_for_long_then_who_waits_goes_back_and_who_tal
         await second.close()
 
 
-async def test_given_a_second_controller_when_it_comes_then_the_first_has_lost_the_node(served: InProcessNode, place: Path) -> None:
+async def test_given_a_second_controller_when_it_comes_then_the_first_leaves_the_node_to_it(served: InProcessNode, place: Path) -> None:
     async with controller(place) as first:
         sound = await first.open("call", 8_000)
+        waiting = asyncio.create_task(sound.connected())
+        await asyncio.sleep(0)
         async with controller(place) as second:
-            assert list(await second.sounds()) == ["call"]
-            with contextlib.suppress(Unavailable):
-                await sound.connected()
+            with pytest.raises(Superseded, match="newer controller"):
+                await waiting
+            for ask in (sound.snapshot(), sound.close(), first.open("another", 8_000), first.sounds()):
+                with pytest.raises(Superseded):
+                    await ask
+            assert (first.presence, first.load()) == (Presence.LEFT, NodeLoad(calls=0, room_for=0, lost=True))
+            await asyncio.sleep(0.3)
+            assert list(await second.sounds()) == ["call"], "nobody has thrown it out again"
+            assert second.presence is Presence.THERE
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_given_a_controller_that_froze_while_a_newer_one_came_when_it_is_back_then_it_is_turned_away(
+    served: InProcessNode, place: Path, there: bool
+) -> None:
+    older, newer = Epoch.now(), Epoch.now()
+    async with contextlib.AsyncExitStack() as stack:
+        serving = await stack.enter_async_context(contextlib.AsyncExitStack())
+        successor = await serving.enter_async_context(controller(place, newer))
+        await successor.open("call", 8_000)
+        if not there:
+            await serving.aclose()
+        back = RemoteNode(options(place, older))
+        await asyncio.wait_for(back.run(), 5)
+        assert back.presence is Presence.LEFT
+        with pytest.raises(Superseded):
+            await back.sounds()
+        if there:
+            assert list(await successor.sounds()) == ["call"]
+            assert successor.presence is Presence.THERE
+
+
+async def test_given_a_controller_whose_connection_broke_when_it_is_back_then_it_is_the_same_one(
+    served: InProcessNode, place: Path
+) -> None:
+    epoch = Epoch.now()
+    async with controller(place, epoch) as one:
+        await one.open("call", 8_000)
+        async with controller(place, epoch) as again:
+            assert list(await again.sounds()) == ["call"]
+            await eventually(lambda: one.presence is not Presence.LEFT)
+
+
+async def test_given_a_controller_that_was_stopped_in_the_middle_of_a_ping_then_the_silence_is_not_the_nodes(place: Path) -> None:
+    """Its own time limit is over when it thaws, and the answer is there, unread."""
+    place.parent.mkdir(parents=True)
+    pings, writers = 0, []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal pings
+        writers.append(writer)
+        writer.write(m.encode(m.Hello(version=m.VERSION)) + m.encode(m.Welcome()))
+        while line := await reader.readline():
+            if isinstance(ping := m.read_from_controller(line), m.Ping):
+                pings += 1
+                if pings == 2:
+                    time.sleep(QUICK.ping_timeout + 0.5)  # noqa: ASYNC251  (the whole process stands still, as with SIGSTOP)
+                writer.write(m.encode(m.Answer(id=ping.id)))
+
+    server = await asyncio.start_unix_server(serve, place)
+    async with controller(place) as remote:
+        await eventually(lambda: pings >= 5)
+        assert remote.presence is Presence.THERE
+        assert len(writers) == 1, "the connection is still the first"
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def test_given_two_nodes_for_one_place_then_the_first_one_serves(served: InProcessNode, place: Path) -> None:
+    async with controller(place) as remote:
+        with pytest.raises(ConfigurationError, match="another node serves there"):
+            async with NodeServer(served, place):
+                pass
+        assert await remote.sounds() == {}
+    async with controller(place) as remote:
+        assert await remote.sounds() == {}, "its socket is where it was"
+
+
+@given(st.tuples(st.integers(0, 9), st.text(max_size=2)), st.tuples(st.integers(0, 9), st.text(max_size=2)))
+def test_given_two_controllers_then_the_later_start_is_the_newer_and_the_wire_keeps_it_so(
+    one: tuple[int, str], other: tuple[int, str]
+) -> None:
+    first, second = (m.read_from_controller(m.encode(m.Greeting(epoch=Epoch(*each)))) for each in (one, other))
+    assert isinstance(first, m.Greeting)
+    assert isinstance(second, m.Greeting)
+    assert (first.epoch < second.epoch) == (one < other)
 
 
 # --- the node goes ------------------------------------------------------------------------------------------------------
@@ -254,14 +343,34 @@ async def test_given_a_node_that_is_frozen_then_its_silence_is_noticed(place: Pa
 
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        writer.write(m.encode(m.Hello(version=m.VERSION)) + m.encode(m.Load(calls=0, room_for=5, draining=False)))
+        for word in (m.Hello(version=m.VERSION), m.Welcome(), m.Load(calls=0, room_for=5, draining=False)):
+            writer.write(m.encode(word))
 
     server = await asyncio.start_unix_server(greet, place)
     async with controller(place) as remote:
         asking = asyncio.create_task(remote.open("call", 8_000))
         await eventually(lambda: remote.load().lost)
+        assert remote.presence is Presence.SILENT
         with pytest.raises(Unavailable):
             await asking
+    server.close()
+    for writer in writers:
+        writer.transport.abort()
+
+
+async def test_given_a_node_that_accepts_and_never_greets_then_it_is_silent(place: Path) -> None:
+    place.parent.mkdir(parents=True)
+    writers: list[asyncio.StreamWriter] = []
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    server = await asyncio.start_unix_server(accept, place)
+    remote = RemoteNode(replace(options(place), connect_timeout=0.2))
+    running = asyncio.create_task(remote.run())
+    await eventually(lambda: remote.presence is Presence.SILENT)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
     server.close()
     for writer in writers:
         writer.transport.abort()
@@ -283,6 +392,7 @@ async def test_given_a_place_that_is_no_node_of_ours_then_it_is_said_and_tried_a
     running = asyncio.create_task(remote.run())
     await eventually(lambda: came >= 2)
     assert remote.load().lost
+    assert remote.presence is Presence.UNKNOWN
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     server.close()
@@ -303,13 +413,14 @@ async def test_given_no_socket_then_it_is_tried_until_there_is_one(rooms: LocalR
 
 
 @pytest.mark.parametrize("line", [b"\n", b"{}\n", b"x" * (m.LINE_LIMIT + 10) + b"\n", b'{"kind":"ping","id":1,"more":2}\n', b"\xff\xfe\n"])
+@pytest.mark.parametrize("greeting", [b"", m.encode(m.Greeting(epoch=Epoch(1 << 62, "")))])
 async def test_given_a_controller_that_talks_nonsense_then_it_is_left_and_the_calls_stay(
-    served: InProcessNode, place: Path, line: bytes
+    served: InProcessNode, place: Path, line: bytes, greeting: bytes
 ) -> None:
     async with controller(place) as remote:
         await remote.open("call", 8_000)
     reader, writer = await asyncio.open_unix_connection(place)
-    writer.write(line)
+    writer.write(greeting + line)
     with contextlib.suppress(ConnectionError):
         while await asyncio.wait_for(reader.readline(), 5):
             pass
@@ -344,6 +455,7 @@ def test_given_any_request_then_it_is_read_as_it_was_said() -> None:
         m.SetAttributes(id=4, seat=1, changes={"a": "\n🦄"}),
         m.Leave(id=5, seat=1, reason=EndReason.HANGUP),
         m.Cancel(id=5),
+        m.Greeting(epoch=Epoch.now()),
     ):
         line = m.encode(message)
         assert line.count(b"\n") == 1

@@ -1,14 +1,18 @@
 """Workers are started when they are missing, given up when they do not answer, and left alone when they are there."""
 
 import asyncio
+import contextlib
+import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 import bridge.media.workers
+from bridge.errors import Superseded
 from bridge.media.node import InProcessNode, NodeOptions
 from bridge.media.node_server import NodeServer
 from bridge.media.port import NodeLoad
@@ -99,6 +103,67 @@ async def test_given_services_of_the_operators_then_nothing_is_started(tmp_path:
         await asyncio.sleep(0.6)
         assert workers.started() == []
         assert workers.load() == NodeLoad(calls=0, room_for=0, lost=True)
+
+
+async def test_given_a_newer_controller_then_the_older_one_neither_starts_nor_ends_a_worker_any_more(tmp_path: Path) -> None:
+    path = tmp_path / "node.sock"
+    start = Starter(sys.executable, "-c", NODE, str(path))
+    older, newer = Workers([path], start), Workers([path], start)
+    async with running(older):
+        await eventually(lambda: not older.load().lost)
+        (process,) = older.started()
+        async with running(newer):
+            await eventually(lambda: not newer.load().lost)
+            await asyncio.sleep(0.5)
+            assert process.poll() is None
+            assert newer.started() == []
+            process.kill()
+            await eventually(lambda: len(newer.started()) == 1 and not newer.load().lost)
+        await asyncio.sleep(0.3)
+        assert start.places == [0, 0], "the first one's, and the newer one's when that had died"
+
+
+async def test_given_a_controller_that_has_lost_every_node_to_a_newer_one_then_it_ends_with_that(tmp_path: Path) -> None:
+    paths = [tmp_path / "one", tmp_path / "two"]
+    async with contextlib.AsyncExitStack() as stack:
+        for path in paths:
+            node = await stack.enter_async_context(InProcessNode(NodeOptions(port=0), LocalRooms(), CLIPS))
+            await stack.enter_async_context(NodeServer(node, path))
+        older = Workers(paths, Starter("false"))
+        ending = asyncio.create_task(older.run())
+        await eventually(lambda: not older.load().lost)
+        async with running(Workers(paths[:1], None)):
+            await asyncio.sleep(0.3)
+            assert not ending.done(), "one is left to it"
+        async with running(Workers(paths, None)):
+            with pytest.raises(Superseded, match="newer controller"):
+                await asyncio.wait_for(ending, 5)
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A worker that a server before ours has started."""
+    process = subprocess.Popen([sys.executable, "-c", NODE, str(tmp_path / "node.sock")])
+    yield process
+    process.kill()
+    process.wait()
+
+
+async def test_given_an_earlier_servers_worker_when_it_freezes_then_it_is_ended_and_another_started(
+    tmp_path: Path, earlier: "subprocess.Popen[bytes]"
+) -> None:
+    path = tmp_path / "node.sock"
+    await eventually(path.exists)
+    start = Starter(sys.executable, "-c", NODE, str(path))
+    workers = Workers([path], start)
+    async with running(workers):
+        await eventually(lambda: not workers.load().lost)
+        assert start.places == []
+        earlier.send_signal(signal.SIGSTOP)
+        await eventually(lambda: workers.load().lost)
+        await eventually(lambda: not workers.load().lost)
+        assert earlier.wait() == -signal.SIGKILL
+        assert start.places == [0]
 
 
 def log(folder: Path) -> str:

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -12,6 +13,8 @@ import pytest_asyncio
 from bridge.model.ending import EndReason
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
+from bridge.testing.ports import LOOPBACK, free_port
+from bridge.testing.server import Server
 from bridge.testing.stack import Stack
 from tests.real.scenario import (
     CONFIGURATION,
@@ -75,6 +78,30 @@ async def test_given_no_controller_when_none_comes_then_who_waits_gets_the_fallb
     await until_heard(call, (FALLBACK_HZ,), struck_at, within=16.0)
     assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is not None
     await call.hang_up()
+    await stack.server.start()
+
+
+async def test_given_a_talk_and_a_server_that_froze_when_it_thaws_after_a_newer_one_came_then_it_ends_and_touches_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    call = await caller_in(stack, State.TALKING)
+    workers, frozen = stack.server.workers(), stack.server.child
+    struck_at = time.monotonic()
+    stack.server.freeze()
+    config = tmp_path / "roomline.yaml"
+    config.write_text(stack.server.config.read_text().replace(stack.http_address, f"{LOOPBACK}:{free_port()}"))
+    async with Server(config, stack.server.store, stack.pbx, stack.server.log) as newer:
+        await hears_itself(call)
+        frozen.send(signal.SIGCONT)
+        assert await asyncio.wait_for(frozen.wait(), 8.0) == 3
+        await asyncio.sleep(2.0)
+        await hears_itself(call)
+        assert (stack.server.workers(), newer.workers()) == (workers, [])
+        assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is None
+        assert call.heard.longest_gap(struck_at, time.monotonic()) < 0.5
+        await call.hang_up()
+        record = await the_record(stack, call)
+        assert (record.taken_over, record.end_reason) == (True, EndReason.HANGUP)
     await stack.server.start()
 
 
