@@ -51,14 +51,22 @@ class Closing:
 
     async def hand_over(self, call: Call) -> None:
         """Leave the call to the PBX, to its node, and to the next controller."""
-        if call.sound is not None:
-            await self._quietly(call.sound.hand_over())
-            call.sound = call.seat = None
+        for sound in (call.sound, call.lost_sound):
+            if sound is not None:
+                await self._quietly(sound.hand_over())
+        call.sound = call.lost_sound = call.seat = None
 
     async def close_sound(self, call: Call) -> None:
         if call.sound is not None:
             await self._quietly(call.sound.close())
-            call.sound = call.seat = None
+        await self.close_lost_sound(call)
+        call.sound = call.seat = None
+
+    async def close_lost_sound(self, call: Call) -> None:
+        """Nobody will come back to it."""
+        if call.lost_sound is not None:
+            await self._quietly(call.lost_sound.close())
+            call.lost_sound = None
 
     async def finish(self, cleaning: Awaitable[None]) -> None:
         """Cleaning is not cut short by cancellation: every step of it has its limit."""

@@ -68,7 +68,8 @@ class CallSnapshot:
 class Call:
     """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order.
 
-    `heard`: the PBX's audio has reached the sound we have now. `connecting`: it is being asked for; `media_refused`: and just failed.
+    `lost_sound`: one whose node is away, and may be back with it. `heard`: the PBX's audio has reached the sound we have now.
+    `connecting`: it is being asked for; `media_refused`: and just failed.
     `control`: set while the PBX can be told something.
     """
 
@@ -76,6 +77,7 @@ class Call:
     note: CallNote
     taken_over: bool = False
     sound: Sound | None = None
+    lost_sound: Sound | None = None
     seat: Seat | None = None
     seat_is_open: bool = False
     heard: bool = False
@@ -116,6 +118,11 @@ class Call:
                 return
             self.keys.get_nowait()
         self.keys.put_nowait(event)
+
+    def lose_sound(self) -> None:
+        """Its node has gone, for the moment or for good."""
+        self.lost_sound, self.sound, self.seat = self.sound or self.lost_sound, None, None
+        self.heard = self.connecting = self.seat_is_open = False
 
     def refuse_orders(self) -> None:
         """The call is over: tell those who wait for a transfer."""

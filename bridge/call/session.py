@@ -6,6 +6,7 @@ beside the steps in `watchers.py`.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -29,8 +30,8 @@ from bridge.pbx.port import Leg
 
 log = structlog.get_logger(__name__)
 
-NODE_LOSSES = 3
-"""A call that loses its node this often is at fault itself, or there is none left."""
+NODE_LOSSES, LOSSES_WITHIN = 3, 60.0
+"""A call that loses its node this often within so many seconds is at fault itself, or there is none left."""
 
 NODE_PAUSE = 0.1
 """Seconds between two looks for a node that is there."""
@@ -64,15 +65,18 @@ class Story:
 
     async def _until_over(self, call: Call) -> CallOver:
         known = call.taken_over
-        for _ in range(NODE_LOSSES):
+        losses: list[float] = []
+        while True:
             cause = await self._until_something_ends(call, known)
             if not isinstance(cause, NodeGone):
                 return await self._what_it_means(call, cause)
-            log.warning("the call goes on in another node", why=str(cause))
-            await self._closing.close_sound(call)
-            call.heard = call.connecting = call.seat_is_open = False
+            now = self._world.clock.monotonic()
+            losses = [*(loss for loss in losses if now - loss < LOSSES_WITHIN), now]
+            if len(losses) == NODE_LOSSES:
+                return CallOver(EndReason.MEDIA_FAILED, detail="one node after the other was lost", status=503, fall_back=True)
+            log.warning("the call has lost its node: it goes on there, or in another", why=str(cause))
+            call.lose_sound()
             known = True
-        return CallOver(EndReason.MEDIA_FAILED, detail="one node after the other was lost", status=503, fall_back=True)
 
     async def _until_something_ends(self, call: Call, known: bool) -> BaseException:
         found: list[BaseException] = []
@@ -140,8 +144,13 @@ class Story:
         if call.note.ticket is not None and call.note.metadata_in_rule:
             metadata = self._world.rule_metadata(call.note.rule_id)
             call.change(ticket=replace(call.note.ticket, metadata=metadata), metadata_in_rule=False)
+        await self._find_sound(call)
+
+    async def _find_sound(self, call: Call) -> None:
+        """The one that the call has already, in a node that was not ours or was away; what it plays and hears goes on."""
         call.sound = await self._world.find_sound(call.call_id)
         if call.sound is not None:
+            call.lost_sound = None
             call.heard = call.answered and (await call.sound.snapshot()).connected
 
     # 2.–4. Authorise, dispatch, PIN
@@ -255,25 +264,29 @@ class Story:
 
     async def _open_sound(self, call: Call) -> Sound:
         if call.sound is None:
-            rate = 16000 if call.leg.caller.wideband else 8000
             try:
                 async with asyncio.timeout(self._options.media_timeout):
-                    call.sound = await self._open_somewhere(call.call_id, rate)
+                    call.sound = await self._open_somewhere(call)
             except (Unavailable, TimeoutError) as error:
                 detail = str(error) or "the node does not answer"
                 raise CallOver(EndReason.NO_CAPACITY, detail=detail, status=503, fall_back=True) from error
         return call.sound
 
-    async def _open_somewhere(self, call_id: str, rate: int) -> Sound:
+    async def _open_somewhere(self, call: Call) -> Sound:
         """A node that has just died is back, or another one takes its calls, within moments. One that was only away has the call still."""
+        rate = 16000 if call.leg.caller.wideband else 8000
         while True:
-            found = await self._world.find_sound(call_id)
-            if found is not None:
-                return found
-            try:
-                return await self._world.choose_node().open(call_id, rate)
-            except NodeGone:
-                await asyncio.sleep(NODE_PAUSE)
+            if call.taken_over or call.lost_sound is not None:
+                await self._find_sound(call)
+                if call.sound is not None:
+                    return call.sound
+            node = self._world.choose_node()
+            if not node.load().lost:
+                # First: one that has come up in the place of the lost one is the same node to us, and the call's id the same.
+                await self._closing.close_lost_sound(call)
+                with contextlib.suppress(NodeGone):
+                    return await node.open(call.call_id, rate)
+            await asyncio.sleep(NODE_PAUSE)
 
     # 6. Wait for company
 

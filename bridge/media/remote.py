@@ -1,11 +1,13 @@
 """A node in another process, with the same face as one in ours: `bridge.media.port.Node` over the node's Unix socket.
 
 The connection is kept while `run` runs: made, watched by pings, made again. While it is away the node counts as lost, and all that is
-asked of its calls ends with NodeGone; the node itself goes on for a while (`node_server.py`) and still has them when it is back. A node
-that serves a newer controller is left to it: all that is asked of it ends with Superseded.
+asked of its calls ends with NodeGone; the node itself goes on for a while (`node_server.py`) and still has them when it is back: who
+looks for a call there is made to wait for a moment, and what was to be closed meanwhile is closed then. A node that serves a newer
+controller is left to it: all that is asked of it ends with Superseded.
 """
 
 import asyncio
+import contextlib
 import errno
 import random
 from collections.abc import AsyncIterator, Mapping
@@ -19,15 +21,14 @@ import structlog
 from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
 from bridge.media import messages as m
 from bridge.media.epoch import Epoch
+from bridge.media.node_connection import LOST, NodeConnection
 from bridge.media.peer import Peer, peer_of
 from bridge.media.port import Clip, ClipName, NodeLoad, SoundState
 from bridge.model.ending import EndReason
 from bridge.model.media_address import MediaAddress
-from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
+from bridge.model.ticket import RoomTicket, SeatEvent
 
 log = structlog.get_logger(__name__)
-
-_LOST: Final = NodeLoad(calls=0, room_for=0, lost=True)
 
 LATE: Final = 0.3
 """A time limit that is noticed so many seconds late says that it was we who did not run (stopped, or the machine was): the answer may be
@@ -54,7 +55,8 @@ GONE: Final = "the media node has gone"
 @dataclass(frozen=True, slots=True)
 class RemoteNodeOptions:
     """Seconds. `epoch` is the controller's. `answer_timeout` is for what the node does at once; who waits for company or a prompt's end
-    waits as long as it takes."""
+    waits as long as it takes. `back_within`: for a node that was lost to be there again before its calls are looked for elsewhere; its
+    callers hear nothing meanwhile."""
 
     path: Path
     epoch: Epoch = field(default_factory=Epoch.now)
@@ -62,110 +64,9 @@ class RemoteNodeOptions:
     answer_timeout: float = 5.0
     ping_interval: float = 0.5
     ping_timeout: float = 1.0
+    back_within: float = 1.5
     shortest_wait: float = 0.05
     longest_wait: float = 2.0
-
-
-class _Connection:
-    """One connection to the node: requests by their id, and who listens at which seat."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._ids = 0
-        self._waiting: dict[int, asyncio.Future[Any]] = {}
-        self._seats: dict[int, asyncio.Queue[SeatEvent | None]] = {}
-        self.load = _LOST
-
-    async def greet(self, epoch: Epoch) -> None:
-        """Raises RemoteProtocolError when the node speaks another language, Superseded when it serves a newer controller."""
-        hello = await self._word()
-        if not isinstance(hello, m.Hello) or hello.version != m.VERSION:
-            raise RemoteProtocolError("the node is of another version than this controller: upgrade both")
-        self._writer.write(m.encode(m.Greeting(epoch=epoch)))
-        match await self._word():
-            case m.Welcome():
-                return
-            case m.TurnedAway(reason=reason):
-                raise Superseded(reason)
-        raise RemoteProtocolError("the node does not say whether we are welcome")
-
-    async def _word(self) -> m.FromNode:
-        if not (line := await self._reader.readline()):
-            raise ConnectionResetError("it went without a word")
-        return m.read_from_node(line)
-
-    async def read(self) -> None:
-        """Until the node goes. Raises RemoteProtocolError for what is no message, Superseded when a newer controller has come."""
-        while line := await self._reader.readline():
-            match m.read_from_node(line):
-                case m.Load(calls=calls, room_for=room_for, draining=draining):
-                    self.load = NodeLoad(calls, room_for, draining=draining)
-                case m.Answer(id=number, value=value):
-                    self._settle(number, value, None)
-                case m.Refusal(id=number, error=error):
-                    self._settle(number, None, Unavailable(error))
-                case m.SeatTold() as word:
-                    if word.seat in self._seats:
-                        self._seats[word.seat].put_nowait(_event(word))
-                case m.TurnedAway(reason=reason):
-                    raise Superseded(reason)
-                case m.Hello() | m.Welcome():
-                    raise RemoteProtocolError("a second greeting")
-
-    def close(self, why: RoomlineError) -> None:
-        """Everybody who waits is told."""
-        self._writer.transport.abort()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(type(why)(str(why)))
-                future.exception()  # seen, even if its waiter has just given up
-        self._waiting.clear()
-
-    async def ask(self, request: type[m.Request], timeout: float | None, **fields: Any) -> Any:
-        """Raises NodeGone or Superseded when the connection goes, Unavailable when the node refuses or takes too long."""
-        self._ids += 1
-        number = self._ids
-        future = self._waiting[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(m.encode(request(id=number, **fields)))
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            self._cancel(number)
-            raise Unavailable(f"the media node did not answer within {timeout:g} s") from None
-        except asyncio.CancelledError:
-            self._cancel(number)
-            raise
-        finally:
-            self._waiting.pop(number, None)
-
-    async def listen(self, seat: int) -> AsyncIterator[SeatEvent]:
-        """To one reader. Ends with the seat; raises NodeGone when the node goes first."""
-        events = self._seats[seat] = asyncio.Queue()
-        asking = asyncio.ensure_future(self.ask(m.Listen, None, seat=seat))
-        asking.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-            await asking
-        finally:
-            self._seats.pop(seat, None)
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-
-    def _cancel(self, number: int) -> None:
-        if not self._writer.is_closing():
-            self._writer.write(m.encode(m.Cancel(id=number)))
-
-    def _settle(self, number: int, value: Any, error: Exception | None) -> None:
-        future = self._waiting.get(number)
-        if future is None or future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(value)
 
 
 class RemoteNode:
@@ -173,13 +74,27 @@ class RemoteNode:
 
     def __init__(self, options: RemoteNodeOptions) -> None:
         self._options = options
-        self._connection: _Connection | None = None
-        self.presence = Presence.UNKNOWN
+        self._connection: NodeConnection | None = None
+        self._presence = Presence.UNKNOWN
+        self._news = asyncio.Event()
+        self._away_since = float("-inf")
+        self._to_close: set[str] = set()
         self.process: Peer | None = None
         """That of the node, as long as it listened when we tried last."""
 
+    @property
+    def presence(self) -> Presence:
+        return self._presence
+
+    @presence.setter
+    def presence(self, presence: Presence) -> None:
+        self._presence = presence
+        self._news.set()
+        self._news = asyncio.Event()
+
     async def run(self) -> None:
         """Keep the connection until cancelled, or until the node is a newer controller's."""
+        self._away_since = asyncio.get_running_loop().time()
         try:
             await self._keep_connected()
         except Superseded as error:
@@ -201,14 +116,14 @@ class RemoteNode:
             await asyncio.sleep(wait * random.uniform(0.8, 1.2))
             wait = min(wait * 2, self._options.longest_wait)
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self) -> NodeConnection:
         self.process = None
         loop, limit = asyncio.get_running_loop(), asyncio.timeout(self._options.connect_timeout)
         try:
             async with limit:
                 reader, writer = await asyncio.open_unix_connection(self._options.path, limit=m.LINE_LIMIT)
                 self.process = peer_of(writer)
-                connection = _Connection(reader, writer)
+                connection = NodeConnection(reader, writer)
                 try:
                     await connection.greet(self._options.epoch)
                 except BaseException:
@@ -226,27 +141,29 @@ class RemoteNode:
             raise Unavailable(f"the media node cannot be reached: {getattr(error, 'strerror', None) or error}") from None
         return connection
 
-    async def _serve(self, connection: _Connection) -> None:
+    async def _serve(self, connection: NodeConnection) -> None:
         """Until the connection ends. Raises Superseded when a newer controller has come."""
         self._connection, self.presence = connection, Presence.THERE
         gone: RoomlineError = NodeGone(GONE)
         reading = asyncio.create_task(connection.read())
         pinging = asyncio.create_task(self._ping(connection))
+        closing = asyncio.create_task(self._close_what_is_over(connection))
         try:
             done, _ = await asyncio.wait({reading, pinging}, return_when=asyncio.FIRST_COMPLETED)
             gone = _why_gone(*(task.exception() for task in done))
         finally:
             self._connection = None
+            self._away_since = asyncio.get_running_loop().time()
             self.presence = _presence_after(gone)
-            for task in (reading, pinging):
+            for task in (reading, pinging, closing):
                 task.cancel()
-            await asyncio.gather(reading, pinging, return_exceptions=True)
+            await asyncio.gather(reading, pinging, closing, return_exceptions=True)
             connection.close(gone)
         if isinstance(gone, Superseded):
             raise gone
         log.warning("connection to a media node lost", node=self._options.path.name, reason=str(gone))
 
-    async def _ping(self, connection: _Connection) -> None:
+    async def _ping(self, connection: NodeConnection) -> None:
         """Raises Silence for a node that is frozen: its socket is open, and silent. When it was us who froze, it is asked again."""
         loop, timeout = asyncio.get_running_loop(), self._options.ping_timeout
         while True:
@@ -260,6 +177,30 @@ class RemoteNode:
                 if loop.time() - asked_at <= timeout + LATE:
                     raise Silence(str(error)) from None
 
+    async def _close_what_is_over(self, connection: NodeConnection) -> None:
+        for call_id in list(self._to_close):
+            await self._close_now(connection, call_id)
+
+    async def _close_now(self, connection: NodeConnection, call_id: str) -> None:
+        try:
+            await connection.ask(m.Close, self._options.answer_timeout, call_id=call_id)
+        except NodeGone:
+            raise
+        except Unavailable:
+            pass  # it does not carry the call any more
+        self._to_close.discard(call_id)
+
+    def close_later(self, call_id: str) -> None:
+        """The call is over, or goes on elsewhere; should the node come back, it is not to keep it: its seat would be a ghost's."""
+        self._to_close.add(call_id)
+
+    async def _back_or_gone(self) -> None:
+        """Returns once the node is there, or nobody listens at its place, or it has been away for too long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._away_since + self._options.back_within):
+                while self.presence in (Presence.UNKNOWN, Presence.SILENT):
+                    await self._news.wait()
+
     async def ask(self, request: type[m.Request], *, patient: bool = False, **fields: Any) -> Any:
         """Raises NodeGone, Unavailable, Superseded. `patient`: as long as it takes."""
         return await self._now().ask(request, None if patient else self._options.answer_timeout, **fields)
@@ -267,7 +208,7 @@ class RemoteNode:
     def listen(self, seat: int) -> AsyncIterator[SeatEvent]:
         return self._now().listen(seat)
 
-    def _now(self) -> _Connection:
+    def _now(self) -> NodeConnection:
         if self.presence is Presence.LEFT:
             raise Superseded("a newer controller has taken the node over")
         if self._connection is None:
@@ -275,17 +216,21 @@ class RemoteNode:
         return self._connection
 
     async def open(self, call_id: str, rate: int) -> "RemoteSound":
+        if call_id in self._to_close:
+            await self._close_now(self._now(), call_id)
         await self.ask(m.Open, call_id=call_id, rate=rate)
         return RemoteSound(self, call_id)
 
     async def sounds(self) -> Mapping[str, "RemoteSound"]:
+        """See the port. Waits for a node that was lost just now, or not tried yet: it may be back with its calls."""
+        await self._back_or_gone()
         return {call_id: RemoteSound(self, call_id) for call_id in await self.ask(m.Sounds)}
 
     async def probe(self) -> None:
         await self.ask(m.Probe)
 
     def load(self) -> NodeLoad:
-        return self._connection.load if self._connection is not None else _LOST
+        return self._connection.load if self._connection is not None else LOST
 
 
 class RemoteSound:
@@ -341,6 +286,8 @@ class RemoteSound:
     async def close(self) -> None:
         try:
             await self._node.ask(m.Close, call_id=self._call_id)
+        except NodeGone:
+            self._node.close_later(self._call_id)
         except Unavailable:
             return
 
@@ -401,17 +348,3 @@ def _presence_after(gone: RoomlineError) -> Presence:
     if isinstance(gone, Superseded):
         return Presence.LEFT
     return Presence.SILENT if isinstance(gone, Silence) else Presence.UNKNOWN
-
-
-def _event(word: m.SeatTold) -> SeatEvent:
-    match word.event:
-        case "digits":
-            return DigitsToSend(word.text)
-        case "lost":
-            return SeatLost()
-        case "back":
-            return SeatBack()
-        case "gone":
-            return SeatGone(word.text, word.detail)
-        case "end":
-            return EndAsked(word.text)

@@ -9,6 +9,7 @@ import pytest
 from bridge.call.world import StoryOptions
 from bridge.dispatch.outcome import Verdict, VerdictKind
 from bridge.dispatch.trace import Trace
+from bridge.errors import NodeGone
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
@@ -633,6 +634,63 @@ def test_given_a_lost_node_when_another_is_there_then_the_call_goes_on_with_the_
             leg.caller_hangs_up()
             assert (await on.until_over()).end_reason is EndReason.HANGUP
             assert other.carried == {}
+
+    travel(story())
+
+
+def test_given_a_node_that_is_away_for_a_moment_then_the_call_goes_on_there_as_if_nothing_had_been() -> None:
+    async def story() -> None:
+        away = asyncio.Event()
+
+        async def hook(name: str) -> None:
+            if not name.startswith("leg.") and away.is_set():
+                if name == "node.sounds":  # RemoteNode makes who looks for calls wait
+                    await asyncio.sleep(1.0)
+                    away.clear()
+                    return
+                raise NodeGone("away")
+
+        async with stage(node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            elsewhere = FakeNode(FakeWorld(), room_for=1000)
+            on.nodes.append(elsewhere)
+            for _ in range(5):
+                away.set()
+                on.node.opened[0].seat.happened(SeatLost())  # the first that is asked of the node
+                await on.until(lambda: not away.is_set())
+                await asyncio.sleep(61)
+            assert (len(on.node.opened), elsewhere.opened) == (1, [])
+            assert not on.node.opened[0].closed
+            assert leg.said.count("connect") == 1, "the PBX has heard nothing of it"
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
+def test_given_a_node_that_is_away_for_too_long_then_the_call_goes_on_elsewhere_and_is_closed_where_it_was() -> None:
+    async def story() -> None:
+        away = asyncio.Event()
+
+        async def hook(name: str) -> None:
+            if not name.startswith("leg.") and away.is_set():
+                raise NodeGone("away")
+
+        async with stage(node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            # Its audio is its own; what it asks of the world is never away.
+            elsewhere = FakeNode(FakeWorld(invited=on.world.invited), room_for=1000)
+            on.nodes.append(elsewhere)
+            away.set()
+            on.node.opened[0].seat.happened(SeatLost())
+            await on.until(lambda: elsewhere.opened and elsewhere.opened[0].seats and elsewhere.opened[0].seat.opened)
+            assert on.node.opened[0].closed, "or its seat would be a ghost's when the node is back"
+            away.clear()
+            leg.caller_hangs_up()
+            await on.until_over()
+            assert elsewhere.carried == {}
 
     travel(story())
 

@@ -67,6 +67,46 @@ async def eventually(check: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+class Breakable:
+    """`async with Breakable(place, path)`: a way to the node that can be cut, and closed: who comes then is let in and hears nothing."""
+
+    def __init__(self, place: Path, path: Path) -> None:
+        self.path = path
+        self.open = True
+        self._place = place
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> "Breakable":
+        self._server = await asyncio.start_unix_server(self._carry, self.path)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        while not self.open and not writer.is_closing():  # noqa: ASYNC110  (a test's attribute)
+            await asyncio.sleep(0.01)
+        if writer.is_closing():
+            return
+        far_reader, far_writer = await asyncio.open_unix_connection(self._place)
+        self._writers.append(far_writer)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+    writer.transport.abort()
+
+
 def ticket(call_id: str, room: str = "lobby") -> RoomTicket:
     return RoomTicket(call_id, room, f"phone-{call_id}", call_id, metadata="🦄" * 3000, attributes={"sip.callStatus": "active"})
 
@@ -302,6 +342,83 @@ def test_given_two_controllers_then_the_later_start_is_the_newer_and_the_wire_ke
     assert isinstance(first, m.Greeting)
     assert isinstance(second, m.Greeting)
     assert (first.epoch < second.epoch) == (one < other)
+
+
+async def test_given_a_connection_that_breaks_when_the_call_is_looked_for_then_the_node_is_waited_for(
+    served: InProcessNode, place: Path, tmp_path: Path
+) -> None:
+    """Of two nodes the one that has the call was away for a moment: it is not carried on in the other."""
+    async with Breakable(place, tmp_path / "way") as way, controller(way.path) as remote:
+        sound, channel = await on_air(remote, "call")
+        seat = await sound.take_seat(ticket("call"))
+        await seat.open()
+        listening = asyncio.create_task(collect(seat.events(), []))
+        for pause in (0.0, 0.5):
+            way.open = False
+            way.cut()
+            await eventually(lambda: remote.presence is not Presence.THERE)
+            with pytest.raises(NodeGone):
+                await sound.invite()
+            looking = asyncio.create_task(remote.sounds())
+            await asyncio.sleep(pause)
+            assert not looking.done()
+            way.open = True
+            found = (await looking)["call"]
+            assert (await found.snapshot()).connected
+            assert (await found.snapshot()).opened
+        assert not channel.ended.is_set()
+        with pytest.raises(NodeGone):
+            await listening
+        await found.close()
+        await channel.close()
+
+
+async def test_given_a_node_that_does_not_come_back_then_its_calls_are_looked_for_elsewhere_in_time(
+    served: InProcessNode, place: Path, tmp_path: Path
+) -> None:
+    async with Breakable(place, tmp_path / "way") as way, controller(way.path) as remote:
+        way.open = False
+        way.cut()
+        await eventually(lambda: remote.presence is not Presence.THERE)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(NodeGone):
+                await remote.sounds()
+        assert 1.0 < time.monotonic() - began < 2.5, "waited for once"
+
+
+async def test_given_a_node_that_has_died_then_nobody_waits_for_it(rooms: LocalRooms, place: Path) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        dying = await stack.enter_async_context(contextlib.AsyncExitStack())
+        node = await dying.enter_async_context(InProcessNode(NodeOptions(port=0), rooms, CLIPS))
+        await dying.enter_async_context(NodeServer(node, place))
+        remote = await stack.enter_async_context(controller(place))
+        await dying.aclose()
+        began = time.monotonic()
+        with pytest.raises(NodeGone):
+            await remote.sounds()
+        assert time.monotonic() - began < 1.0
+
+
+async def test_given_a_call_that_ended_while_the_node_was_away_then_it_is_closed_when_the_node_is_back(
+    served: InProcessNode, rooms: LocalRooms, place: Path, tmp_path: Path
+) -> None:
+    async with Breakable(place, tmp_path / "way") as way, controller(way.path) as remote:
+        over, channel = await on_air(remote, "over")
+        await over.take_seat(ticket("over"))
+        await remote.open("goes on", 8_000)
+        way.open = False
+        way.cut()
+        await eventually(lambda: remote.presence is not Presence.THERE)
+        await over.close()
+        await over.close()
+        way.open = True
+        await eventually(lambda: rooms.occupants() == {})
+        assert list(await remote.sounds()) == ["goes on"]
+        await remote.open("over", 8_000)
+        await asyncio.sleep(0.1)
+        assert set(await remote.sounds()) == {"goes on", "over"}, "a new one is not taken for the old one"
+        await channel.close()
 
 
 # --- the node goes ------------------------------------------------------------------------------------------------------

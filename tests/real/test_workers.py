@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.model.ending import EndReason
+from bridge.testing.child import Child
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
 from bridge.testing.ports import LOOPBACK, free_port
@@ -103,6 +105,29 @@ async def test_given_a_talk_and_a_server_that_froze_when_it_thaws_after_a_newer_
         record = await the_record(stack, call)
         assert (record.taken_over, record.end_reason) == (True, EndReason.HANGUP)
     await stack.server.start()
+
+
+async def test_given_a_node_of_the_operators_when_it_stalls_for_two_seconds_then_its_call_goes_on_there(
+    asterisk: Asterisk, tmp_path: Path
+) -> None:
+    media = {"workers": 1, "start_workers": False, "orphan_limit": 10}
+    async with Stack(CONFIGURATION | {"media": media}, asterisk=asterisk, keep=tmp_path, with_server=False) as stack:
+        command = [sys.executable, "-m", "bridge", "node", "0", "--config", str(stack.server.config)]
+        async with Child(command, log=tmp_path / "node.log", folder=tmp_path) as node:
+            await stack.server.start()
+            call = await caller_in(stack, State.TALKING)
+            struck_at = time.monotonic()
+            node.send(signal.SIGSTOP)
+            await asyncio.sleep(2.0)
+            node.send(signal.SIGCONT)
+            await hears_itself(call)
+            assert "the call has lost its node" in stack.server.log.read_text()
+            assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is None
+            assert call.heard.longest_gap(struck_at, time.monotonic()) < 2.5, "the stall, and no more"
+            await asyncio.sleep(3.0)
+            await hears_itself(call)
+            await call.hang_up()
+            assert (await the_record(stack, call)).end_reason is EndReason.HANGUP
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
