@@ -80,10 +80,11 @@ class KeptWords:
         while True:
             quiet = _loudness(self._kept[: self._size]) < QUIET
             self._quiet_run = self._quiet_run + 1 if quiet else 0
+            if quiet:
+                self._without_pause = 0
             if not quiet or self._quiet_run <= PAUSE_KEPT or len(self._kept) <= (1 + SPARE) * self._size:
                 return
             self._take(self._size)
-            self._without_pause = 0
 
     def _faded_over_a_period(self) -> bytes:
         """One frame that begins as what is next and ends as what comes one period of the voice later."""

@@ -82,6 +82,9 @@ class LiveKitSeat:
         self._here.set()
         self._session: LiveKitSession | None = None
         self._opened = False
+        # Of a caller who rings while we join, audio comes from the answer on, a moment before the seat is opened: it is for the room.
+        # After a PIN it came before the room was chosen.
+        self._rings = ticket.attributes.get("sip.callStatus") == "ringing"
         self._said: bytes | None = None
         self._words: KeptWords | None = KeptWords(rate)
         self._silence = silence(rate)
@@ -98,7 +101,7 @@ class LiveKitSeat:
     # On the beat
 
     def say(self, frame: bytes) -> None:
-        if self._opened:
+        if self._opened or self._rings:
             self._said = frame
 
     def hear(self) -> bytes | None:
@@ -118,12 +121,10 @@ class LiveKitSeat:
         if self._words is not None:
             if said is not None:
                 self._words.add(said)
-            if speaker is None:
-                return
-            said = self._words.next_frame()
-            if said is None and self._opened:
+            said = self._words.next_frame() if self._opened and speaker is not None else None
+            if said is None and self._opened and speaker is not None:
                 self._words = None  # nothing is late any more
-        elif speaker is None:
+        if speaker is None:
             return
         if said is None or said == self._silence:
             # Zeros are what an Opus encoder takes longest over: twice as long as over a tone (docs/performance.md).

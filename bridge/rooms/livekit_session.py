@@ -26,6 +26,12 @@ log = structlog.get_logger(__name__)
 PUBLISH_LIMIT: Final = 5.0
 """Seconds for the caller's track, once joined."""
 
+LISTENER_LIMIT: Final = 1.0
+"""Seconds from the published track to the first who subscribes to it: it takes them some 60 ms."""
+
+LISTENER_MARGIN: Final = 0.1
+"""Seconds from LiveKit's word that somebody has subscribed until they really hear: their side has to learn of it too."""
+
 TELL_LIMIT: Final = 1.0
 """Seconds for word to the room: an attribute, a key."""
 
@@ -69,7 +75,8 @@ class LiveKitSession:
         self.tracks: tuple[TrackFrames, ...] = ()
         self._frames: dict[str, TrackFrames] = {}
         self.speaker: Speaker | None = None
-        """There from the moment on that the caller's track is published."""
+        """There from the moment on that somebody can hear the caller."""
+        self._heard = asyncio.Event()
         self._speaker: Speaker | None = None
         self._watch()
 
@@ -91,7 +98,8 @@ class LiveKitSession:
         self._look_around()
 
     async def publish(self) -> None:
-        """The caller's track, under their identity (§3.4 step 2). Raises `Unavailable`."""
+        """The caller's track, under their identity (§3.4 step 2). Returns once somebody has subscribed to it, or nobody does: what is
+        said before would be lost. Raises `Unavailable`."""
         speaker = self._speaker = self._way.speaker(self._ticket.identity, self._rate)
         try:
             async with asyncio.timeout(PUBLISH_LIMIT):
@@ -100,6 +108,10 @@ class LiveKitSession:
             raise Unavailable(f"LiveKit did not take the caller's track within {PUBLISH_LIMIT:g} s") from None
         except PublishTrackError as error:
             raise Unavailable(f"LiveKit does not take the caller's track: {error.message}") from None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LISTENER_LIMIT):
+                await self._heard.wait()
+                await asyncio.sleep(LISTENER_MARGIN)
         self.speaker = speaker
 
     async def _connect(self, access: LiveKitAccess) -> None:
@@ -162,6 +174,7 @@ class LiveKitSession:
         room.on("track_subscribed", self._track_subscribed)
         room.on("track_unsubscribed", self._track_unsubscribed)
         room.on("track_subscription_failed", self._track_failed)
+        room.on("local_track_subscribed", lambda _track: self._heard.set())
         room.on("sip_dtmf_received", self._digits)
         room.on("reconnecting", lambda: self._tell(SeatLost()))
         room.on("reconnected", self._back)

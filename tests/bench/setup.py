@@ -1,0 +1,210 @@
+"""How long a caller waits: from the INVITE to ringing, to the answer, to the seat in the room, one call after the other, company present.
+
+    ./run bench setup [--calls 40]
+
+A real Asterisk, a real LiveKit server; a second Asterisk calls. Before and after, the bare SDK joins the same server from a process of its
+own, which is what "room joined" is compared with. Every caller says a tone from the first moment on: how much of it the room hears, and how
+far behind it is at first and five seconds later, is measured where the other participant hears it. The last line is JSON; DESIGN §14 names
+the targets.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bridge.testing.human import RATE, Human
+from bridge.testing.listening import chirp, find, tone
+from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
+from bridge.testing.recording import Samples
+from bridge.testing.stack import Stack
+from tests.bench.report import finish, percentile, say
+
+RINGING_TO_REACH = 0.030  # seconds, p95
+ANSWERED_TO_REACH = 0.060  # seconds, p50
+JOINED_BEYOND_BARE = 0.050  # seconds, p50
+DELAY_TO_REACH = 0.040  # seconds of kept words, five seconds after the answer
+NUMBER = "+15552001"
+CHIRP = 0.2
+WHOLE = 0.7
+_HZ = 700.0
+
+BARE_JOIN = """
+import asyncio, json, sys, time
+from livekit import api, rtc
+url, key, secret, room, times = sys.argv[1:]
+async def main():
+    took = []
+    for number in range(int(times)):
+        grants = api.VideoGrants(room_join=True, room=f"{room}-{number}")
+        token = api.AccessToken(key, secret).with_identity("bare").with_kind("sip").with_grants(grants).to_jwt()
+        session = rtc.Room()
+        began = time.monotonic()
+        await session.connect(url, token, rtc.RoomOptions(auto_subscribe=False))
+        took.append(time.monotonic() - began)
+        await session.disconnect()
+        await asyncio.sleep(0.1)
+    print(json.dumps(took[1:]))
+asyncio.run(main())
+"""
+"""The SDK alone, as its documentation shows it. The first join, which loads things, does not count."""
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds since the INVITE."""
+
+    ringing: list[float] = field(default_factory=list)
+    answered: list[float] = field(default_factory=list)
+    joined: list[float] = field(default_factory=list)
+    published: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstWords:
+    """Seconds: how far behind the room heard one caller, for the very first words and for words said 5 and 10 s later; `wholeness` is
+    how well the worst 20 ms of the first words came through (1: unchanged, below 0.5: not at all)."""
+
+    first: float
+    after_5_s: float
+    after_10_s: float
+    wholeness: float
+
+
+async def main(calls: int, listened: int) -> None:
+    binary = await asyncio.to_thread(get_livekit_server, say)
+    with TemporaryDirectory(prefix="roomline-bench-") as folder:
+        async with LiveKitServer(binary, Path(folder) / "livekit") as livekit:
+            configuration = {
+                "rooms": livekit.rooms(),
+                "media": {"workers": 1},
+                "dispatch_rules": [{"rule": {"dispatch_rule_direct": {"room_name": "company"}}}],
+            }
+            async with Stack(configuration, progress=say) as stack, Human(livekit.access, "company") as human:
+                human.hum(tone(RATE, 1.0, [_HZ]))
+                await asyncio.sleep(1.0)
+                bare = await _bare_joins(livekit, "before")
+                times = await _times(stack, human, calls)
+                bare += await _bare_joins(livekit, "after")
+                say(f"listening to the first words of {listened} callers")
+                words = [await _first_words(stack, human) for _ in range(listened)]
+    _report(calls, bare, times, words)
+
+
+async def _bare_joins(livekit: LiveKitServer, room: str) -> list[float]:
+    say("the bare SDK joins 15 times")
+    command = [sys.executable, "-c", BARE_JOIN, livekit.url, livekit.key, livekit.secret, f"bare-{room}", "16"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return list(json.loads(output))
+
+
+async def _times(stack: Stack, human: Human, calls: int) -> Times:
+    say(f"{calls} calls, one after the other")
+    times = Times()
+    for number in range(calls + 1):
+        call = await stack.carrier.call(NUMBER)
+        identity = f"sip_{call.caller}"
+        await call.answered()
+        published = await human.until("published", identity)
+        if number and call.ringing_at and call.answered_at:  # the first one loads things
+            times.ringing.append(call.ringing_at - call.placed_at)
+            times.answered.append(call.answered_at - call.placed_at)
+            times.joined.append(human.happened("joined", identity)[0].at - call.placed_at)
+            times.published.append(published.at - call.placed_at)
+        await call.hang_up()
+        await human.until("left", identity)
+    return times
+
+
+async def _first_words(stack: Stack, human: Human) -> FirstWords:
+    """A caller who speaks from the moment of the answer, in words of 400 ms with pauses of 300; the first, and those after 5 and 10 s, are
+    rising tones that can be told apart."""
+    call = await stack.carrier.call(NUMBER)
+    marks = [chirp(8000, CHIRP, 400.0, 3000.0), chirp(8000, CHIRP, 3000.0, 400.0), chirp(8000, CHIRP, 400.0, 3000.0)]
+    word = np.concatenate((tone(8000, 0.4, [_HZ]), np.zeros(2400, np.int16)))
+    between = np.concatenate([np.zeros(1600, np.int16), *[word] * 6, np.zeros(1600, np.int16)])
+    speech = np.concatenate([part for mark in marks for part in (mark, between)])
+    await call.answered()
+    began = await call.say(speech, 8000)
+    await asyncio.sleep(0.5)
+    heard = human.heard[f"sip_{call.caller}"]
+    delays, wholeness = [], []
+    for place, mark in enumerate(marks):
+        said_at = began + place * (len(mark) + len(between)) / 8000
+        window = heard.samples(said_at, said_at + 2.0)
+        found = find(np.repeat(mark, 2), window, heard.rate)
+        delays.append(max(said_at, heard.started_at or said_at) + found.delay - said_at)
+        wholeness.append(_wholeness(np.repeat(mark, 2), window, found.delay, heard.rate))
+    await call.hang_up()
+    return FirstWords(delays[0], delays[1], delays[2], wholeness[0])
+
+
+def _wholeness(mark: Samples, window: Samples, at: float, rate: int) -> float:
+    """The likeness of the 20 ms of the mark that came through worst, each within 60 ms of its place: a receiver stretches what it hears
+    to its own clock, but leaves nothing out."""
+    size, worst = rate // 50, 1.0
+    for start in range(0, len(mark) - size + 1, size):
+        place = round(at * rate) + start
+        near = window[max(0, place - 3 * size) : place + 4 * size]
+        worst = min(worst, find(mark[start : start + size], near, rate).likeness)
+    return worst
+
+
+def _report(calls: int, bare: list[float], times: Times, words: list[FirstWords]) -> None:
+    figures = {
+        name: {"p50": _ms(percentile(values, 50)), "p95": _ms(percentile(values, 95))}
+        for name, values in (
+            ("ringing", times.ringing),
+            ("answered", times.answered),
+            ("joined", times.joined),
+            ("published", times.published),
+            ("bare_sdk_join", bare),
+        )
+    }
+    late = [each.after_5_s - each.after_10_s for each in words]
+    targets = {
+        f"ringing p95 <= {_ms(RINGING_TO_REACH)} ms": percentile(times.ringing, 95) <= RINGING_TO_REACH,
+        f"answered p50 <= {_ms(ANSWERED_TO_REACH)} ms": percentile(times.answered, 50) <= ANSWERED_TO_REACH,
+        f"joined p50 <= bare join + {_ms(JOINED_BEYOND_BARE)} ms": percentile(times.joined, 50)
+        <= percentile(bare, 50) + JOINED_BEYOND_BARE,
+        f"first words whole (worst 20 ms >= {WHOLE})": all(each.wholeness >= WHOLE for each in words),
+        f"kept delay after 5 s <= {_ms(DELAY_TO_REACH)} ms": all(each <= DELAY_TO_REACH for each in late),
+    }
+    for target, met in targets.items():
+        say(f"{'✔' if met else '✘'} {target}")
+    finish(
+        "setup",
+        {
+            "calls": calls,
+            "milliseconds": figures,
+            "first_words": [
+                {
+                    "behind_ms": _ms(each.first),
+                    "behind_ms_after_5_s": _ms(each.after_5_s),
+                    "behind_ms_after_10_s": _ms(each.after_10_s),
+                    "wholeness": round(each.wholeness, 3),
+                }
+                for each in words
+            ],
+            "targets": targets,
+            "ok": all(targets.values()),
+        },
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="./run bench setup", description="From the INVITE to ringing, answer and LiveKit seat.")
+    parser.add_argument("--calls", type=int, default=40, help="one after the other (40)")
+    parser.add_argument("--listened", type=int, default=4, help="callers whose first words are measured (4)")
+    options = parser.parse_args()
+    asyncio.run(main(options.calls, options.listened))
