@@ -69,7 +69,7 @@ class Call:
     """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order.
 
     `lost_sound`: one whose node is away, and may be back with it. `heard`: the PBX's audio has reached the sound we have now.
-    `connecting`: it is being asked for; `media_refused`: and just failed.
+    `audible` is set while it is. `connecting`: it is being asked for; `media_refused`: and just failed.
     `control`: set while the PBX can be told something.
     """
 
@@ -80,7 +80,7 @@ class Call:
     lost_sound: Sound | None = None
     seat: Seat | None = None
     seat_is_open: bool = False
-    heard: bool = False
+    audible: asyncio.Event = field(default_factory=asyncio.Event)
     connecting: bool = False
     media_refused: asyncio.Event = field(default_factory=asyncio.Event)
     trace: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +94,17 @@ class Call:
     @property
     def call_id(self) -> str:
         return self.note.call_id
+
+    @property
+    def heard(self) -> bool:
+        return self.audible.is_set()
+
+    @heard.setter
+    def heard(self, heard: bool) -> None:
+        if heard:
+            self.audible.set()
+        else:
+            self.audible.clear()
 
     @property
     def answered(self) -> bool:

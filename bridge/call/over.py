@@ -41,6 +41,8 @@ def leg_ended(ending: Ending, answered: bool) -> CallOver:
     """What a leg's end means for the story."""
     if ending.fell_back:
         reason, by = EndReason.FELL_BACK, EndedBy.PBX
+    elif ending.taken_away:
+        reason, by = EndReason.TAKEN_AWAY, EndedBy.PBX
     elif ending.by is EndedBy.CALLER:
         reason, by = (EndReason.HANGUP if answered else EndReason.CANCELLED), EndedBy.CALLER
     elif ending.by is EndedBy.PBX:

@@ -14,7 +14,7 @@ from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
 from bridge.errors import LegGone, RoomlineError, Superseded, Unavailable
-from bridge.media.port import Clip, ClipName, Seat
+from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallState
 from bridge.model.ticket import DigitsToSend, EndAsked, SeatBack, SeatGone, SeatLost
@@ -33,6 +33,9 @@ LOSSES, LOSSES_WITHIN = 5, 10.0
 
 MEDIA_AFTER_CONTROL = 1.0
 """Seconds that the PBX's connection has to come back when its audio is gone too: then it is the PBX that died."""
+
+AUDIO_MISSED = 3.0
+"""Seconds that a call's audio may be gone without a word before the PBX is asked where the call is."""
 
 TRANSFER_WITHOUT_CONTROL = 65.0
 """Seconds that a transfer may go on while we hear nothing of the PBX: as long as it may take (asterisk/leg.py)."""
@@ -64,6 +67,7 @@ class Watchers:
         self._start(self._leg_end())
         self._start(self._leg_events())
         self._start(self._orders())
+        self._start(self._audio())
         if not self._call.control.is_set():
             self._start(self._without_control())
 
@@ -130,6 +134,33 @@ class Watchers:
             raise CallOver(EndReason.MEDIA_FAILED, detail=detail, fall_back=True)
         call.connecting = True  # from now on, not from the task's first step: the next loss may come before
         self._start(self._connect_again())
+
+    async def _audio(self) -> None:
+        """Somebody at the PBX may move a call elsewhere: nothing tells of it but the end of its audio. A lost node is others' affair."""
+        call = self._call
+        while True:
+            await call.audible.wait()
+            if call.sound is None:
+                raise RuntimeError("a call that is heard has a sound")
+            try:
+                if await self._misses_audio(call.sound):
+                    log.warning("the audio is gone, and nobody said why")
+                    await call.leg.locate()
+            except Unavailable:
+                await asyncio.sleep(AUDIO_MISSED)
+
+    async def _misses_audio(self, sound: Sound) -> bool:
+        """Returns once audio was gone for too long (True), or is back. A transfer, a new connection and the PBX's absence bring it back
+        themselves, or end the call."""
+        await sound.disconnected()
+        try:
+            async with asyncio.timeout(AUDIO_MISSED):
+                await sound.connected()
+        except TimeoutError:
+            if not self._call.connecting and self._transferring is None and self._call.control.is_set():
+                return True
+            await sound.connected()
+        return False
 
     async def _connect_again(self) -> None:
         call = self._call

@@ -30,6 +30,7 @@ class EndReason(StrEnum):
     SHUTDOWN = "shutdown"
     PBX_GONE = "pbx-gone"  # the call vanished with its PBX
     FELL_BACK = "fell-back"  # the PBX took the call to the operator's fallback
+    TAKEN_AWAY = "taken-away"  # somebody at the PBX moved the call elsewhere
     ERROR = "other"  # a fault of ours; the log has its traceback
 
 
@@ -50,3 +51,4 @@ class Ending:
     cause: str = ""
     sip_status: int | None = None
     fell_back: bool = False
+    taken_away: bool = False

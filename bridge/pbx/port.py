@@ -108,6 +108,10 @@ class Leg(Protocol):
     def events(self) -> AsyncIterator[LegEvent]:
         """What happens on the call from now on, in order, to one reader; ends when the leg has ended."""
 
+    async def locate(self) -> None:
+        """The call's audio is gone, and nobody said why: see where the PBX has it. Taken elsewhere by somebody, the leg ends (`taken_away`)
+        and is left to them; else the loss is told as `MediaLost`."""
+
     async def send_digits(self, digits: str) -> None:
         """Send `0-9 * # A-D` to the phone; `w` pauses half a second."""
 

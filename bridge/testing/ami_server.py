@@ -31,13 +31,17 @@ class AmiAction:
 
 @dataclass(slots=True)
 class AmiChannel:
-    """A channel as Status and events tell of it. `state` is ChannelState: 4 rings, 6 is up."""
+    """A channel as Status and events tell of it. `state` is ChannelState: 4 rings, 6 is up. `hangs_up_at`: its absolute time limit, in
+    seconds since the epoch, 0 for none."""
 
     name: str
     unique_id: str
     context: str = "roomline-park"
     state: int = 4
     variables: dict[str, str] = field(default_factory=dict)
+    bridge: str = ""
+    application: str = ""
+    hangs_up_at: int = 0
 
     @property
     def headers(self) -> dict[str, object]:
@@ -239,7 +243,9 @@ class AmiServer:
         number = {"ActionID": action["ActionID"]}
         answer = success(action, "Channel status will follow", {"EventList": "start"})
         for channel in self.channels.values():
-            answer += message({"Event": "Status", "Privilege": "Call", **channel.headers, "Type": channel.name.partition("/")[0], **number})
+            facts = {"TimeToHangup": channel.hangs_up_at, "BridgeID": channel.bridge, "Application": channel.application}
+            kind = channel.name.partition("/")[0]
+            answer += message({"Event": "Status", "Privilege": "Call", **channel.headers, "Type": kind, **facts, **number})
         items = len(self.channels)
         return answer + message({"Event": "StatusComplete", **number, "EventList": "Complete", "ListItems": items, "Items": items})
 
@@ -254,6 +260,8 @@ class AmiServer:
                 return success(action, "Redirect successful")
             case "playdtmf":
                 return success(action, "DTMF successfully queued")
+            case "absolutetimeout" if action["Timeout"] == "0":
+                return failure(action, "No timeout specified")
             case "absolutetimeout":
                 return success(action, "Timeout Set")
             case _:

@@ -41,6 +41,7 @@ class FakeLeg:
         self._pbx = pbx
         self._answered = answered
         self._control = True
+        self._taken_away = False
         self._sound: Ear | None = None
         self._events: asyncio.Queue[LegEvent | None] = asyncio.Queue()
 
@@ -94,6 +95,13 @@ class FakeLeg:
 
     def events(self) -> AsyncIterator[LegEvent]:
         return until_none(self._events)
+
+    async def locate(self) -> None:
+        await self._command("locate")
+        if self._taken_away:
+            self.end(Ending(EndedBy.PBX, cause="moved elsewhere", taken_away=True))
+        else:
+            self.happened(MediaLost())
 
     async def send_digits(self, digits: str) -> None:
         await self._command("send_digits")
@@ -158,6 +166,13 @@ class FakeLeg:
         if sound is not None:
             sound.pbx_hung_up()
             self.happened(MediaLost())
+
+    def move_elsewhere(self, *, still_ours: bool = False) -> None:
+        """The audio ends, and nobody is told: somebody at the PBX has taken the call away, or (`still_ours`) word of it was lost."""
+        self._taken_away = not still_ours
+        sound, self._sound = self._sound, None
+        if sound is not None:
+            sound.pbx_hung_up()
 
     def lose_control(self, *, told: bool = True) -> None:
         if self._control:

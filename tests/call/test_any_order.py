@@ -76,6 +76,8 @@ EVENTS: dict[str, Event] = {
     "storm": lambda _, leg: leg.press("0123456789*ABCD" * 20),
     "caller hangs up": lambda _, leg: leg.caller_hangs_up(),
     "lease runs out": lambda _, leg: leg.lease_runs_out(),
+    "moved elsewhere": lambda _, leg: leg.move_elsewhere(),
+    "media lost, untold": lambda _, leg: leg.move_elsewhere(still_ours=True),
     "media lost": lambda _, leg: leg.lose_media(),
     "control lost": lambda _, leg: leg.lose_control(),
     "control back": lambda _, leg: leg.regain_control(),

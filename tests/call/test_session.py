@@ -1,6 +1,7 @@
 """The steps of the story, told from the outside: what the caller, the room and the record see."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -825,5 +826,61 @@ def test_given_a_transfer_when_control_is_away_for_a_while_then_the_call_is_not_
             assert on.registry.live == 1
             leg.caller_hangs_up()
             assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
+@pytest.mark.parametrize("dispatcher", [open_rule, pin_rule])
+def test_given_a_call_that_somebody_at_the_pbx_moves_elsewhere_then_it_ends_so_and_is_left_to_them(
+    dispatcher: Callable[[], FakeDispatcher],
+) -> None:
+    async def story() -> None:
+        async with stage(dispatcher()) as on:
+            leg = on.pbx.call(CALLER)
+            if dispatcher is pin_rule:
+                await on.asked_for_pin()
+            else:
+                await on.talking(leg)
+            moved_at = on.clock.now()
+            leg.move_elsewhere()
+            record = await on.until_over()
+            assert (record.end_reason, record.ended_by) == (EndReason.TAKEN_AWAY, EndedBy.PBX)
+            assert 3 <= record.ended_at - moved_at < 4
+            assert leg.said[-1] == "locate", "and nothing is said to the channel"
+
+    travel(story())
+
+
+def test_given_audio_that_is_lost_without_a_word_when_the_call_is_ours_still_then_it_is_brought_back() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            for connections in (2, 3):
+                leg.move_elsewhere(still_ours=True)
+                await on.until(lambda count=connections: leg.said.count("connect") == count)  # type: ignore[misc]
+                await asyncio.sleep(30)
+            assert leg.said.count("locate") == 2
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
+def test_given_audio_that_is_gone_for_a_known_reason_then_the_pbx_is_not_asked() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            leg.lose_media()
+            await asyncio.sleep(10)
+            transfer = asyncio.create_task(on.registry.transfer(on.registry.calls()[0].call_id, "sip:desk@example.net"))
+            await asyncio.sleep(20)
+            leg.transfer_outcome.set_result(TransferResult(ok=False, sip_status=603))
+            await transfer
+            await asyncio.sleep(10)
+            assert "locate" not in leg.said
+            leg.caller_hangs_up()
+            await on.until_over()
 
     travel(story())

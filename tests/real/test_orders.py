@@ -1,6 +1,7 @@
 """What somebody asks of a call while it is up: hang up, hand on, close its room. The server runs in the test's own process here."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from bridge.settings import Settings
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.carrier_config import TRANSFERRED, TRANSFERRED_HZ
 from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.pbx_config import FALLBACK_HZ
 from bridge.testing.stack import Stack
 from tests.real.scenario import (
     CONFIGURATION,
@@ -200,3 +202,60 @@ async def application_that_stops(stack: Stack) -> AsyncIterator[Application]:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("codec", ["ulaw", "g722"])
+async def test_given_a_talk_when_the_operator_moves_it_elsewhere_then_it_ends_here_and_goes_on_there_without_our_time_limit(
+    stack: Stack, codec: str
+) -> None:
+    async with application(stack) as app:
+        call = await stack.carrier.call(ECHO, codec=codec)
+        await call.answered()
+        await hears_itself(call)
+        channel = await channel_at_pbx(stack, "roomline-media")
+        await stack.pbx.admin.ask("Redirect", Channel=channel, Context="lab", Exten="tone", Priority="1")
+        moved_at = time.monotonic()
+        record = await the_record(stack, call)
+        assert (record.end_reason, record.ended_by) == (EndReason.TAKEN_AWAY, EndedBy.PBX)
+        assert time.monotonic() - moved_at < 5.0
+        assert app.registry.calls() == []
+        await until_variable(stack, "TIMEOUT(absolute)", channel, "0")
+        await until_heard(call, (FALLBACK_HZ,), since=moved_at, within=5.0)  # the lab's tone is the same milliwatt
+        await call.hang_up()
+        await stack.nothing_left()
+
+
+@pytest.mark.parametrize("codec", ["ulaw", "g722"])
+async def test_given_a_talk_when_the_operator_bridges_it_and_that_ends_then_the_caller_is_the_operators(stack: Stack, codec: str) -> None:
+    async with application(stack):
+        call = await stack.carrier.call(ECHO, codec=codec)
+        await call.answered()
+        await hears_itself(call)
+        other = await stack.carrier.call("lab-quiet")
+        await other.answered()
+        channel, others = await channel_at_pbx(stack, "roomline-media"), await channel_at_pbx(stack, "lab")
+        await stack.pbx.admin.ask("Bridge", Channel1=channel, Channel2=others)
+        assert (await the_record(stack, call)).end_reason is EndReason.TAKEN_AWAY
+        await until_variable(stack, "TIMEOUT(absolute)", channel, "0")
+        assert call.ending is None
+        await other.hang_up()
+        # Not what is heard there: after a bridge of two calls of one carrier, this Asterisk's tones do not always reach the phone.
+        assert await channel_at_pbx(stack, "operator") == channel
+        assert len(records_of(stack, call)) == 1
+        await call.hang_up()
+        await stack.nothing_left()
+
+
+async def channel_at_pbx(stack: Stack, context: str) -> str:
+    """The one call there."""
+    async with asyncio.timeout(5.0):
+        while not (found := [one["Channel"] for one in await stack.pbx.channels() if one["Context"] == context]):  # noqa: ASYNC110  (as below)
+            await asyncio.sleep(0.05)
+    (channel,) = found
+    return channel
+
+
+async def until_variable(stack: Stack, name: str, channel: str, value: str) -> None:
+    async with asyncio.timeout(5.0):
+        while await stack.pbx.variable(name, channel) != value:  # noqa: ASYNC110  (the PBX's, and no event tells of it)
+            await asyncio.sleep(0.05)

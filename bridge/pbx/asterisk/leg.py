@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -37,7 +37,7 @@ _END = object()
 
 
 class Commander(Protocol):
-    """What a leg needs of its PBX: say something about a channel, if we still may."""
+    """What a leg needs of its PBX: say something about a channel, if we still may, and see where it is."""
 
     @property
     def name(self) -> str: ...
@@ -47,6 +47,9 @@ class Commander(Protocol):
 
     async def command(self, action: str, headers: Headers) -> Answer:
         """Raises Unavailable, Superseded."""
+
+    async def locate(self, leg: "AsteriskLeg") -> None:
+        """Tells the leg what has become of its channel. Raises Unavailable, Superseded."""
 
 
 class AsteriskLeg:
@@ -142,6 +145,11 @@ class AsteriskLeg:
     def set_media_lease(self, seconds: int) -> None:
         self.media_lease = seconds
 
+    async def locate(self) -> None:
+        if self.has_ended:
+            raise LegGone(f"the call on {self.channel} has ended")
+        await self._commander.locate(self)
+
     async def send_digits(self, digits: str) -> None:
         for digit in digits.upper():
             if digit == "W":
@@ -224,6 +232,9 @@ class AsteriskLeg:
     def fell_back(self) -> None:
         self.end(Ending(EndedBy.PBX, cause="taken to the fallback", fell_back=True))
 
+    def taken_away(self) -> None:
+        self.end(Ending(EndedBy.PBX, cause="moved elsewhere in the PBX", taken_away=True))
+
     def hung_up(self, *, by_caller: bool, cause: str, sip_status: int | None = None) -> None:
         """The channel ends. The first word of it counts; a channel can go on existing for minutes after that (asterisk.md)."""
         if self._we_end_it:
@@ -259,26 +270,28 @@ class AsteriskLeg:
         await self._tell("Redirect", Context=context, Exten="s", Priority=1)
 
     async def _tell(self, action: str, **headers: str | int) -> None:
-        try:
-            async with asyncio.timeout(MOVE_LIMIT):
-                while True:
-                    answer = await self._ask(action, headers)
-                    if not answer.message.endswith(_ON_ITS_WAY):
-                        break
-                    await asyncio.sleep(MOVE_PAUSE)
-        except TimeoutError:
-            raise Unavailable(f"{self.channel} did not leave its place within {MOVE_LIMIT:g} s") from None
-        if answer.ok:
-            return
-        if _means_gone(answer.message.lower()):
-            raise LegGone(f"{self.channel}: {answer.message}")
-        raise Unavailable(f"Asterisk refused {action}: {answer.message}")
+        await carry_out(lambda: self._ask(action, headers), action, self.channel)
 
     async def _ask(self, action: str, headers: Headers) -> Answer:
         await self._commander.make_sure()
         if self.has_ended:
             raise LegGone(f"the call on {self.channel} has ended")
         return await self._commander.command(action, {"Channel": self.channel, **headers})
+
+
+async def carry_out(ask: Callable[[], Awaitable[Answer]], action: str, channel: str) -> None:
+    """Ask until the channel can do it. Raises LegGone when there is none, Unavailable when it is refused or takes too long."""
+    try:
+        async with asyncio.timeout(MOVE_LIMIT):
+            while (answer := await ask()).message.endswith(_ON_ITS_WAY):  # noqa: ASYNC110  (the PBX tells no moment of it)
+                await asyncio.sleep(MOVE_PAUSE)
+    except TimeoutError:
+        raise Unavailable(f"{channel} did not leave its place within {MOVE_LIMIT:g} s") from None
+    if answer.ok:
+        return
+    if _means_gone(answer.message.lower()):
+        raise LegGone(f"{channel}: {answer.message}")
+    raise Unavailable(f"Asterisk refused {action}: {answer.message}")
 
 
 def _means_gone(message: str) -> bool:

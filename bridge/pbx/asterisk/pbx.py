@@ -8,24 +8,27 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
-from bridge.errors import Superseded, Unavailable
+from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.asterisk.facts import is_sip, read_caller
-from bridge.pbx.asterisk.leg import AsteriskLeg
+from bridge.pbx.asterisk.leg import AsteriskLeg, carry_out
 from bridge.pbx.asterisk.notes import NOTE, read_note
+from bridge.pbx.asterisk.places import CONTEXTS, Place, Places
 from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire, WireOptions
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT = "ROOMLINE_HEARTBEAT"
-CONTEXTS = frozenset(f"roomline-{name}" for name in ("park", "ring", "media", "lost", "transfer", "watch"))
-"""Where a call is ours; not the fallback."""
+
+LIMIT = "TIMEOUT(absolute)"
+"""A channel's time limit, in seconds from now; 0 for none."""
 
 AWAY = 3.0
 """Seconds without a heartbeat after which we look before we command: the dialplan gives a call up after 5 (roomline.conf)."""
@@ -35,6 +38,7 @@ _UP = "6"
 """ChannelState of an answered channel (channelstate.h)."""
 
 _EPOCH = re.compile(r"[0-9]{1,9}")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _SIP_STATUS = re.compile(r"[1-6][0-9]{2}")
 
 
@@ -82,7 +86,9 @@ class AsteriskPbx:
         self._control_lost = False
         # Channels whose end we were told of and that are still there: a channel can linger for minutes (asterisk.md).
         self._lingering: set[str] = set()
-        self._to_settle: asyncio.Queue[AsteriskLeg] = asyncio.Queue()
+        # Channels that somebody has put into a bridge of theirs; when that ends, they are in our dialplan again.
+        self._bridged_away: set[str] = set()
+        self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._look = asyncio.Lock()
         self._version = ""
         self._trouble = "not connected yet"
@@ -98,7 +104,7 @@ class AsteriskPbx:
                 group.create_task(self._read())
                 group.create_task(self._beat())
                 group.create_task(self._renew())
-                group.create_task(self._settle())
+                group.create_task(self._do_chores())
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
@@ -152,14 +158,7 @@ class AsteriskPbx:
     def _understand(self, event: Event) -> None:
         leg = self._legs.get(event["Uniqueid"])
         if leg is None:
-            if event.name == "Hangup":
-                self._lingering.discard(event["Uniqueid"])
-            if event.name == "UserEvent" and event["UserEvent"] == "RoomlineParked":
-                facts, headers = event["Facts"], event["Headers"]
-                caller = read_caller(facts, headers, self._options.trusted_endpoints)
-                self._adopt(
-                    AsteriskLeg(self, event["Channel"], event["Uniqueid"], caller, sip=is_sip(facts), media_lease=self._options.media_lease)
-                )
+            self._understand_a_strangers(event)
             return
         match event.name:
             case "UserEvent":
@@ -178,6 +177,20 @@ class AsteriskPbx:
                 leg.channel = event["Newname"]
             case "HangupRequest" | "SoftHangupRequest" | "Hangup":
                 self._hung_up(leg, event)
+
+    def _understand_a_strangers(self, event: Event) -> None:
+        """Of a channel that is none of our calls: not yet, or not any more."""
+        unique_id, channel = event["Uniqueid"], event["Channel"]
+        if event.name == "Hangup":
+            self._lingering.discard(unique_id)
+            self._bridged_away.discard(unique_id)
+        elif event["UserEvent"] == "RoomlineMediaLost":
+            self._chores.put_nowait(partial(self._come_back, unique_id, channel))
+        elif event["UserEvent"] == "RoomlineParked":
+            self._bridged_away.discard(unique_id)
+            facts, headers = event["Facts"], event["Headers"]
+            caller = read_caller(facts, headers, self._options.trusted_endpoints)
+            self._adopt(AsteriskLeg(self, channel, unique_id, caller, sip=is_sip(facts), media_lease=self._options.media_lease))
 
     def _understand_ours(self, leg: AsteriskLeg, event: Event) -> None:
         match event["UserEvent"]:
@@ -214,30 +227,41 @@ class AsteriskPbx:
             if time.monotonic() - self._beat_at <= AWAY:
                 return
             await self._claim()
-            contexts = {event["Uniqueid"]: event for event in await self._wire.list_action("Status")}
+            places = await self._places()
+            elsewhere = [channel for channel in places.with_limits_elsewhere() if channel["Uniqueid"] not in self._legs]
             for leg in list(self._legs.values()):
-                self._see(leg, contexts.get(leg.id))
+                self._see(leg, places)
             known = list(self._legs.values())
-            self._lingering &= contexts.keys()
-            not_new = self._legs.keys() | self._lingering
-            await self._take_all(
-                [event for unique_id, event in contexts.items() if event["Context"] in CONTEXTS and unique_id not in not_new]
-            )
+            self._lingering &= places.channels.keys()
+            self._bridged_away &= places.channels.keys()
+            not_new = self._legs.keys() | self._lingering | self._bridged_away
+            await self._take_all([channel for channel in places.ours() if channel["Uniqueid"] not in not_new])
+            for channel in elsewhere:
+                self._chores.put_nowait(partial(self._lift_limit, channel["Channel"]))
             self._beat_at = time.monotonic()
             if self._control_lost:
                 self._control_lost = False
                 for leg in known:
                     leg.happened(ControlBack())
             for leg in self._legs.values():
-                self._to_settle.put_nowait(leg)
+                self._chores.put_nowait(partial(self._settle, leg))
 
-    async def _settle(self) -> None:
-        """What is left to do with calls after an absence: beside the reader, as a channel may take its time."""
+    async def _places(self) -> Places:
+        return Places(await self._wire.list_action("Status"))
+
+    async def _do_chores(self) -> None:
+        """What is left to do with channels: beside the reader, as a channel may take its time."""
         async with asyncio.TaskGroup() as group:
             while True:
-                group.create_task(self._settle_one(await self._to_settle.get()))
+                group.create_task(self._do(await self._chores.get()))
 
-    async def _settle_one(self, leg: AsteriskLeg) -> None:
+    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await chore()
+        except (LegGone, Unavailable) as error:
+            log.warning("something is left undone on a channel", pbx=self.name, error=str(error))
+
+    async def _settle(self, leg: AsteriskLeg) -> None:
         await leg.end_as_wanted()
         if leg.is_being_transferred and not leg.has_ended:
             # Its result may have come while nobody listened; the dialplan keeps it.
@@ -249,18 +273,63 @@ class AsteriskPbx:
             if status:
                 leg.transfer_ended(TransferResult(status == "SUCCESS", _sip_status(protocol), status.lower()))
 
-    def _see(self, leg: AsteriskLeg, event: Event | None) -> None:
+    def _see(self, leg: AsteriskLeg, places: Places, *, audio_gone: bool = False) -> None:
         """What has become of a call that we knew, in place of the events we may have missed."""
-        if event is None:
+        channel = places.channels.get(leg.id)
+        if channel is None:
             leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
-        elif event["Context"] not in CONTEXTS:
-            leg.fell_back()
-        else:
-            leg.channel = event["Channel"]
-            if event["ChannelState"] == _UP:
-                leg.was_answered()
+            self._legs.pop(leg.id, None)
             return
-        del self._legs[leg.id]
+        match places.place(channel, audio_gone=audio_gone):
+            case Place.OURS:
+                leg.channel = channel["Channel"]
+                if channel["ChannelState"] == _UP:
+                    leg.was_answered()
+                return
+            case Place.FALLBACK:
+                leg.fell_back()
+            case Place.TAKEN:
+                log.warning("somebody at the PBX has moved a call elsewhere", channel=channel["Channel"], context=channel["Context"])
+                leg.taken_away()
+                if channel["Context"] in CONTEXTS:
+                    self._bridged_away.add(leg.id)
+                self._chores.put_nowait(partial(self._lift_limit, channel["Channel"], leg.media_lease))
+        self._legs.pop(leg.id, None)
+
+    async def locate(self, leg: AsteriskLeg) -> None:
+        """The leg's audio has been gone for a while, and no event said why."""
+        await self.make_sure()
+        places = await self._places()
+        if leg.has_ended:
+            return
+        if leg.id not in places.channels:
+            raise Unavailable(f"{leg.channel} is gone, and its end not told yet")
+        self._see(leg, places, audio_gone=True)
+        if not leg.has_ended:
+            leg.media_lease_runs = False
+            leg.happened(MediaLost())
+
+    async def _lift_limit(self, channel: str, lease: int = 0) -> None:
+        """Take our lease off a channel that is somebody else's now. A limit of theirs is longer, and stays."""
+        media = (await self._wire.action("Getvar", {"Channel": channel, "Variable": "ROOMLINE_MEDIA"})).value
+        left = (await self._wire.action("Getvar", {"Channel": channel, "Variable": LIMIT})).value
+        ours = media.rpartition(",")[2]
+        if media and _SECONDS.fullmatch(left) and 0 < float(left) <= max(lease, int(ours) if ours.isdecimal() else 0):
+            # The action AbsoluteTimeout takes no 0 (22.10, measured).
+            await self._wire.action("Setvar", {"Channel": channel, "Variable": LIMIT, "Value": 0})
+
+    async def _come_back(self, unique_id: str, channel: str) -> None:
+        """A channel that was none of our calls is in our dialplan again: out of somebody's bridge. Its story is over when we were told
+        of that; else, after a restart of ours, it goes on by its note."""
+        await self.make_sure()
+        if unique_id in self._bridged_away:
+            self._bridged_away.discard(unique_id)
+            there: Headers = {"Channel": channel, "Context": "roomline-fallback", "Exten": "s", "Priority": 1}
+            await carry_out(lambda: self.command("Redirect", there), "Redirect", channel)
+        elif unique_id not in self._lingering:
+            found = (await self._places()).channels.get(unique_id)
+            if found is not None and found["Context"] in CONTEXTS:
+                await self._take(found)
 
     async def _take_all(self, found: Sequence[Event]) -> None:
         try:

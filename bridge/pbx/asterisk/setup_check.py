@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bridge.errors import Unavailable
-from bridge.pbx.asterisk.pbx import CONTEXTS, HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.places import CONTEXTS
 from bridge.pbx.asterisk.wire import Down, Up, Wire
 
 _CONTEXTS = ("roomline", *sorted(CONTEXTS), "roomline-fallback")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.asterisk.notes import NOTE
-from bridge.pbx.asterisk.pbx import CONTEXTS, HEARTBEAT
+from bridge.pbx.asterisk.pbx import HEARTBEAT
+from bridge.pbx.asterisk.places import CONTEXTS
 from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer, message
 from bridge.testing.time_travel import PATIENCE, travel
 from tests.pbx.asterisk.stage import SECRET, a_channel, announce, exchange, in_note, until
