@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -32,6 +33,9 @@ from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
 
+NO_FULL_COLLECTION = 1 << 30
+"""Collections of the middle generation before one of all there is."""
+
 
 class Application:
     """`async with Application(loaded) as app`: everything is open and works while `app.run()` runs."""
@@ -40,6 +44,11 @@ class Application:
         self._path = loaded.file.path
         self.settings = loaded.settings
         self._index = _index(loaded.settings)
+        # What was built stays: the collector need not walk it in the middle of a call.
+        gc.collect()
+        gc.freeze()
+        self._reloading = asyncio.Lock()
+        self._reload_asked = asyncio.Event()
         self._stack = AsyncExitStack()
         self.workers: Workers | None = None
         self.rooms: LocalRooms
@@ -112,6 +121,7 @@ class Application:
                 if self.workers:
                     group.create_task(self.workers.run(), name="workers")
                 group.create_task(self._serve_all(), name="pbxes")
+                group.create_task(self._reload_when_asked(), name="reload")
         except* Superseded as errors:
             log.error("roomline ends here, its calls go on with the newer server", why=str(errors.exceptions[0]))
             raise Superseded(str(errors.exceptions[0])) from None
@@ -143,13 +153,31 @@ class Application:
         else:
             await self.registry.stop(hand_over=True)
 
-    def reload(self) -> None:
-        """What SIGHUP does: trunks, rules and numbers are read anew. A file that is wrong changes nothing."""
-        try:
-            loaded = Settings.load(self._path).sound()
-        except ConfigurationError as error:
-            log.error("the configuration is wrong: what was read last stays", error=str(error))
-            return
+    def ask_for_reload(self) -> None:
+        """What SIGHUP does. One that comes while the file is being read has it read once more after that."""
+        self._reload_asked.set()
+
+    async def _reload_when_asked(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked.clear()
+            try:
+                await self.reload()
+            except Exception:
+                log.exception("a fault of ours while the configuration was read: what was read last stays")
+
+    async def reload(self) -> None:
+        """Read trunks, rules and numbers anew, one time after the other, beside the calls: who asks meanwhile gets the answers of what was
+        read last. A file that is wrong changes nothing."""
+        async with self._reloading:
+            try:
+                loaded, index = await asyncio.to_thread(_read_anew, self._path)
+            except ConfigurationError as error:
+                log.error("the configuration is wrong: what was read last stays", error=str(error))
+                return
+            self._put_in_place(loaded, index)
+
+    def _put_in_place(self, loaded: Loaded, index: Index) -> None:
         self.settings = self.settings.model_copy(
             update={
                 "trunks": loaded.settings.trunks,
@@ -158,7 +186,9 @@ class Application:
                 "unknown_trunks": loaded.settings.unknown_trunks,
             }
         )
-        self._index = _index(self.settings)
+        self._index = index
+        # Without a collection before, which would hold up the calls: the loader leaves little behind that is not collected young.
+        gc.freeze()
         log.info("trunks, rules and numbers read anew", trunks=len(self.settings.trunks), rules=len(self.settings.dispatch_rules))
 
     def _rule_metadata(self, rule_id: str) -> str:
@@ -178,7 +208,7 @@ async def serve(loaded: Loaded) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        loop.add_signal_handler(signal.SIGHUP, app.reload)
+        loop.add_signal_handler(signal.SIGHUP, app.ask_for_reload)
         stopped = asyncio.create_task(stopping.wait())
         try:
             await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -195,8 +225,16 @@ async def serve(loaded: Loaded) -> None:
 
 
 def _index(settings: Settings) -> Index:
-    index = Index(settings.directory(), secrets.token_bytes(32))
-    # What was built stays: the collector need not walk it in the middle of a call.
-    gc.collect()
-    gc.freeze()
-    return index
+    return Index(settings.directory(), secrets.token_bytes(32))
+
+
+def _read_anew(path: Path) -> tuple[Loaded, Index]:
+    """In a thread of its own. A full collection there would hold the whole process up, the longer the more there is: none is made
+    meanwhile. Raises ConfigurationError."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(*thresholds[:2], NO_FULL_COLLECTION)
+    try:
+        loaded = Settings.load(path).sound()
+        return loaded, _index(loaded.settings)
+    finally:
+        gc.set_threshold(*thresholds)

@@ -7,12 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 
 import pytest
 
 from bridge.app import Application
+from bridge.dispatch.outcome import Accept
 from bridge.errors import ConfigurationError, Unavailable
+from bridge.model.caller import Caller
 from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.settings import Loaded, Settings
 from bridge.testing.ami_server import AmiServer
@@ -69,18 +73,75 @@ async def test_given_a_store_that_cannot_be_written_then_the_error_names_it(tmp_
 
 
 async def test_given_a_changed_file_when_reloaded_then_its_rules_count_and_a_wrong_one_changes_nothing(tmp_path: Path) -> None:
-    rule = "dispatch_rules:\n  - {{rule: {{dispatch_rule_direct: {{room_name: {room}}}}}}}\n"
-    async with Application(load(tmp_path, rule.format(room="first"))) as app:
-        configure(tmp_path, rule.format(room="second"))
-        app.reload()
+    async with Application(load(tmp_path, RULE.format(room="first"))) as app:
+        configure(tmp_path, RULE.format(room="second"))
+        await app.reload()
         assert room_of(app) == "second"
-        for broken in ("dispatch_rules: {}\n", rule.format(room="a") + rule.format(room="b"), "dispatch_rules: [\n"):
+        for broken in ("dispatch_rules: {}\n", RULE.format(room="a") + RULE.format(room="b"), "dispatch_rules: [\n"):
             configure(tmp_path, broken)
-            app.reload()
+            await app.reload()
             assert room_of(app) == "second"
         (tmp_path / "roomline.yaml").unlink()
-        app.reload()
+        await app.reload()
         assert room_of(app) == "second"
+
+
+RULE = "dispatch_rules:\n  - {{rule: {{dispatch_rule_direct: {{room_name: {room}}}}}}}\n"
+
+
+async def test_given_reloads_at_once_then_one_follows_the_other_and_calls_get_the_old_answers_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_settings, going_on, reading = Settings.load, threading.Event(), [0, 0]
+
+    def slowly(path: Path) -> Loaded:
+        reading[0] += 1
+        reading[1] = max(reading)
+        assert going_on.wait(10)
+        reading[0] -= 1
+        return load_settings(path, {})
+
+    async with Application(load(tmp_path, RULE.format(room="first"))) as app:
+        monkeypatch.setattr(Settings, "load", slowly)
+        configure(tmp_path, RULE.format(room="second"))
+        before = asyncio.get_running_loop().time()
+        reloads = [asyncio.create_task(app.reload()) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert decided(app) == "first"
+        assert asyncio.get_running_loop().time() - before < 5, "the loop goes on"
+        going_on.set()
+        await asyncio.gather(*reloads)
+        assert reading == [0, 1], "one after the other"
+        assert (decided(app), room_of(app)) == ("second", "second")
+
+
+async def test_given_an_index_that_was_replaced_then_nothing_of_it_stays_though_all_was_frozen(tmp_path: Path) -> None:
+    async with Application(load(tmp_path, RULE.format(room="first"))) as app:
+        old = weakref.ref(app._index._rules)
+        await app.reload()
+        assert old() is None
+
+
+async def test_given_hangup_signals_in_a_row_then_what_was_written_last_counts(tmp_path: Path) -> None:
+    async with Application(load(tmp_path, RULE.format(room="first"))) as app:
+        running = asyncio.create_task(app.run())
+        for number in range(10):
+            configure(tmp_path, RULE.format(room=f"room-{number}"))
+            app.ask_for_reload()
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while decided(app) != "room-9":  # noqa: ASYNC110  (nobody is told when)
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+def decided(app: Application) -> str:
+    caller = Caller(number="+15550123", called="+15550100")
+    decision = app._index.dispatch(caller, app._index.authorise(caller), call_id="c", room_suffix=lambda: "x")
+    assert isinstance(decision, Accept)
+    return decision.room_name
 
 
 def room_of(app: Application) -> str:

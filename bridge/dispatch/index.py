@@ -11,6 +11,7 @@ and never a search: `explain` tells of all.
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 
 from bridge.dispatch.directory import Directory
 from bridge.dispatch.evaluate import (
@@ -44,13 +45,12 @@ class Index:
         self._unknown_trunks = directory.unknown_trunks
         # PINs are looked up by a digest: how much of one is right cannot be heard from how long the answer takes. `key` is chance's
         # part of it (at most 64 bytes), which comes from outside.
-        self._key = key
         self._phone_numbers = {
             normalize_number(number.e164_format): number for number in reversed(directory.phone_numbers) if number.takes_calls
         }
         own_rules = {number.sip_dispatch_rule_id for number in self._phone_numbers.values() if number.sip_dispatch_rule_id}
         self._trunks = TrunkIndex(directory.trunks_by_id())
-        self._rules = RuleIndex(directory.rules_by_id(), own_rules, self._digest)
+        self._rules = RuleIndex(directory.rules_by_id(), own_rules, partial(_digest, key))
 
     def authorise(self, caller: Caller) -> Verdict:
         called = normalize_number(caller.called)
@@ -108,7 +108,9 @@ class Index:
                     break
         return others
 
-    def _digest(self, pin: str) -> bytes | None:
-        if not pin:
-            return None
-        return hashlib.blake2b(pin.encode("utf-8", "surrogatepass"), key=self._key, digest_size=DIGEST_SIZE).digest()
+
+def _digest(key: bytes, pin: str) -> bytes | None:
+    # No method: an index that refers to itself would stay when another has taken its place, and nobody collects what was frozen (app.py).
+    if not pin:
+        return None
+    return hashlib.blake2b(pin.encode("utf-8", "surrogatepass"), key=key, digest_size=DIGEST_SIZE).digest()
