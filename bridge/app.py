@@ -24,7 +24,7 @@ from bridge.dispatch.index import Index
 from bridge.errors import ConfigurationError, Superseded
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
-from bridge.media.workers import Workers
+from bridge.media.workers import START_PATIENCE, Workers
 from bridge.node_app import make_clips, make_local_rooms
 from bridge.pbx.asterisk.pbx import AsteriskPbx
 from bridge.rooms.local import LocalRooms
@@ -128,6 +128,9 @@ class Application:
 
     async def _serve_all(self) -> None:
         """Raises Superseded when a newer controller has taken over the last PBX."""
+        # Who takes a PBX's calls has to have sound for them; until then its own lease takes them to the fallback.
+        if self.workers and not await self.workers.first_there(START_PATIENCE):
+            log.error("no media node is there yet: calls get the fallback until one is", seconds=START_PATIENCE)
         async with asyncio.TaskGroup() as group:
             for pbx in self.pbxes:
                 group.create_task(self._serve(pbx), name=f"pbx {pbx.name}")

@@ -69,7 +69,8 @@ async def _until_unneeded(node: InProcessNode, server: NodeServer, leaving: asyn
     while True:
         await asyncio.sleep(_LOOK_EVERY)
         forgotten = wait and server.alone_for > orphan_limit + UNNEEDED_AFTER
-        if not node.load().calls and (leaving.is_set() or forgotten):
+        load = node.load()
+        if not load.calls and (leaving.is_set() or forgotten or (wait and load.worn)):
             return
 
 

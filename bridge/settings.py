@@ -296,7 +296,14 @@ class Settings(BaseSettings):
         """Of the worker in this place: each has a port of its own, in a row."""
         host, port = self.media.listen
         max_calls = self.media.max_calls or (LIVEKIT_CALLS if self.rooms.kind == "livekit" else LOCAL_CALLS)
-        return NodeOptions(host, port + place if port else 0, self.media.public_host, max_calls=max_calls, seat_grace=seat_grace)
+        return NodeOptions(
+            host,
+            port + place if port else 0,
+            self.media.public_host,
+            max_calls=max_calls,
+            recycle_after=self.media.recycle_after,
+            seat_grace=seat_grace,
+        )
 
     def directory(self) -> Directory:
         return Directory(self.trunks, self.dispatch_rules, self.phone_numbers, self.unknown_trunks)

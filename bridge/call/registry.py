@@ -71,8 +71,8 @@ class Registry:
         return not self._draining and len(self._calls) <= self._options.call_limit
 
     def choose_node(self) -> Node:
-        """The node with the most room left."""
-        return max(self._nodes, key=lambda node: node.load().room_for)
+        """The fresh node with the most room left. Where all are worn, the busiest that has room: so the others get to make way."""
+        return max(self._nodes, key=_preference)
 
     async def find_sound(self, call_id: str) -> Sound | None:
         """The sound that some node still carries for this call: an earlier controller's, or ours."""
@@ -184,3 +184,8 @@ class Registry:
             return self._calls[call_id]
         except KeyError:
             raise NoSuchCall(f"no live call has the id {call_id!r}") from None
+
+
+def _preference(node: Node) -> tuple[bool, bool, int]:
+    load = node.load()
+    return load.room_for > 0, not load.worn, -load.room_for if load.worn else load.room_for

@@ -177,6 +177,7 @@ class Load(Message):
     calls: int
     room_for: int
     draining: bool
+    worn: bool
 
 
 class Answer(Message):

@@ -42,6 +42,8 @@ class NodeOptions:
     max_calls: int = 200
     connect_timeout: float = 5.0
     """How long an invitation stands, and how long a connection may stay silent about who it is."""
+    recycle_after: int | None = None
+    """Calls after which it is worn (`NodeLoad`). None: never."""
     seat_grace: float | None = None
     """After this long without the PBX a sound gives up its seat, while nobody decides for it (`InProcessNode.unattended`). None: never."""
 
@@ -77,6 +79,7 @@ class InProcessNode:
         self._on_air: tuple[NodeSound, ...] = ()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
         self._draining = False
+        self._opened = 0
         self.unattended = True
         """No controller is there. One that is decides itself how long a caller may be without sound: a transfer takes its time."""
         self._faults = SparseLog(now=now)
@@ -125,6 +128,7 @@ class InProcessNode:
             now=self._now,
         )
         self._sounds[call_id] = sound
+        self._opened += 1
         return sound
 
     async def sounds(self) -> Mapping[str, NodeSound]:
@@ -136,7 +140,8 @@ class InProcessNode:
     def load(self) -> NodeLoad:
         calls = len(self._sounds)
         closed = self._draining or self._beat is None
-        return NodeLoad(calls, 0 if closed else max(0, self._options.max_calls - calls), draining=self._draining)
+        worn = self._options.recycle_after is not None and self._opened >= self._options.recycle_after
+        return NodeLoad(calls, 0 if closed else max(0, self._options.max_calls - calls), draining=self._draining, worn=worn)
 
     def drain(self) -> None:
         """Take no further calls; those it carries go on."""

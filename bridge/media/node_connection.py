@@ -49,8 +49,8 @@ class NodeConnection:
         """Until the node goes. Raises RemoteProtocolError for what is no message, Superseded when a newer controller has come."""
         while line := await self._reader.readline():
             match m.read_from_node(line):
-                case m.Load(calls=calls, room_for=room_for, draining=draining):
-                    self.load = NodeLoad(calls, room_for, draining=draining)
+                case m.Load(calls=calls, room_for=room_for, draining=draining, worn=worn):
+                    self.load = NodeLoad(calls, room_for, draining=draining, worn=worn)
                 case m.Answer(id=number, value=value):
                     self._settle(number, value, None)
                 case m.Refusal(id=number, error=error):

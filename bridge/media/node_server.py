@@ -312,7 +312,7 @@ class _Controller:
     def tell_load(self, load: NodeLoad) -> None:
         if load != self._load:
             self._load = load
-            self._say(m.Load(calls=load.calls, room_for=load.room_for, draining=load.draining))
+            self._say(m.Load(calls=load.calls, room_for=load.room_for, draining=load.draining, worn=load.worn))
 
     def _understand(self, message: m.FromController, group: asyncio.TaskGroup) -> None:
         if isinstance(message, m.Cancel):

@@ -45,12 +45,14 @@ class SoundState:
 
 @dataclass(frozen=True, slots=True)
 class NodeLoad:
-    """How busy a node is. `room_for` is how many further calls it takes; 0 while draining or lost."""
+    """How busy a node is. `room_for` is how many further calls it takes; 0 while draining or lost. `worn`: it has served its time, and
+    makes way for a fresh one as soon as it carries no call."""
 
     calls: int
     room_for: int
     draining: bool = False
     lost: bool = False
+    worn: bool = False
 
 
 class Seat(Protocol):

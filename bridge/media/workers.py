@@ -53,6 +53,16 @@ class Workers:
                     group.create_task(self._keep_alive(place, node, self._start))
         raise Superseded("a newer controller has taken the media nodes over")
 
+    async def first_there(self, within: float) -> bool:
+        """Returns once a node is there: calls taken before would find none. False when none came."""
+        try:
+            async with asyncio.timeout(within):
+                while self.load().lost:  # noqa: ASYNC110  (a node's presence has no event of its own, and this is asked once)
+                    await asyncio.sleep(_LOOK_EVERY)
+        except TimeoutError:
+            return False
+        return True
+
     @property
     def count(self) -> int:
         return len(self.nodes)

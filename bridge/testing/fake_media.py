@@ -196,6 +196,7 @@ class FakeNode:
     rooms_down: bool = False
     deaf: bool = False
     lost: bool = False
+    worn: bool = False
     clip_seconds: dict[ClipName, float] = field(default_factory=dict)
     carried: dict[str, FakeSound] = field(default_factory=dict)
     opened: list[FakeSound] = field(default_factory=list)
@@ -219,4 +220,5 @@ class FakeNode:
             raise Unavailable("there are no rooms")
 
     def load(self) -> NodeLoad:
-        return NodeLoad(len(self.carried), 0 if self.lost else max(0, self.room_for - len(self.carried)), lost=self.lost)
+        room_for = 0 if self.lost else max(0, self.room_for - len(self.carried))
+        return NodeLoad(len(self.carried), room_for, lost=self.lost, worn=self.worn)

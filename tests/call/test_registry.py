@@ -5,13 +5,13 @@ from collections.abc import Awaitable
 
 import pytest
 
-from bridge.call.registry import NoSuchCall, new_call_id
+from bridge.call.registry import NoSuchCall, Registry, RegistryOptions, new_call_id
 from bridge.call.world import StoryOptions
 from bridge.media.port import Node
 from bridge.model.ending import EndedBy, EndReason
 from bridge.pbx.port import TransferResult
-from bridge.testing.fakes import FakeNode, MemoryStore
-from bridge.testing.time_travel import EPOCH, travel
+from bridge.testing.fakes import FakeNode, FakeWorld, MemoryStore
+from bridge.testing.time_travel import EPOCH, LoopClock, travel
 from tests.call.stage import CALLER, Stage, pin_rule, stage
 
 
@@ -224,6 +224,21 @@ def test_given_several_nodes_then_the_one_with_most_room_gets_the_call() -> None
             on.pbx.call(CALLER)
             await asyncio.sleep(1)
             assert len(roomy.opened) == 1
+
+    travel(story())
+
+
+@pytest.mark.parametrize(
+    ("room_for", "worn", "chosen"),
+    [((5, 1), (True, False), 1), ((5, 0), (True, False), 0), ((5, 3), (True, True), 1), ((5, 3), (False, False), 0)],
+)
+def test_given_worn_nodes_then_fresh_ones_get_the_calls_and_one_of_the_worn_gets_empty(
+    room_for: tuple[int, int], worn: tuple[bool, bool], chosen: int
+) -> None:
+    async def story() -> None:
+        world = FakeWorld()
+        nodes = [FakeNode(world, room_for=room, worn=old) for room, old in zip(room_for, worn, strict=True)]
+        assert Registry(RegistryOptions(), nodes, LoopClock()).choose_node() is nodes[chosen]
 
     travel(story())
 

@@ -355,6 +355,13 @@ async def test_given_a_storm_of_strangers_when_logged_then_it_is_one_line_and_a_
 # --- how many, and the end ----------------------------------------------------------------------------------------------
 
 
+async def test_given_a_node_that_has_served_its_calls_then_it_is_worn_and_goes_on(rooms: LocalRooms) -> None:
+    async with InProcessNode(NodeOptions(port=0, max_calls=3, recycle_after=2), rooms, CLIPS) as node:
+        for number in range(3):
+            assert node.load() == NodeLoad(calls=0, room_for=3, worn=number >= 2)
+            await (await node.open(f"call-{number}", 8_000)).close()
+
+
 async def test_given_as_many_calls_as_allowed_when_another_comes_then_the_node_is_full(node: InProcessNode) -> None:
     sounds: list[Sound] = [await node.open(f"call-{number}", 8_000) for number in range(3)]
     assert node.load() == NodeLoad(calls=3, room_for=0)

@@ -460,7 +460,7 @@ async def test_given_a_node_that_is_frozen_then_its_silence_is_noticed(place: Pa
 
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
-        for word in (m.Hello(version=m.VERSION), m.Welcome(), m.Load(calls=0, room_for=5, draining=False)):
+        for word in (m.Hello(version=m.VERSION), m.Welcome(), m.Load(calls=0, room_for=5, draining=False, worn=False)):
             writer.write(m.encode(word))
 
     server = await asyncio.start_unix_server(greet, place)

@@ -97,6 +97,14 @@ async def test_given_a_node_that_cannot_start_then_it_is_not_tried_in_a_storm(tm
     assert "the port is in use" in log(tmp_path)
 
 
+async def test_given_no_node_then_nobody_waits_for_it_for_ever_and_one_that_is_there_is_seen_at_once(tmp_path: Path) -> None:
+    workers = Workers([tmp_path / "node.sock"], None)
+    async with running(workers):
+        assert not await workers.first_there(0.2)
+        async with InProcessNode(NodeOptions(port=0), LocalRooms(), CLIPS) as node, NodeServer(node, tmp_path / "node.sock"):
+            assert await workers.first_there(5.0)
+
+
 async def test_given_services_of_the_operators_then_nothing_is_started(tmp_path: Path) -> None:
     workers = Workers([tmp_path / "node.sock"], None)
     async with running(workers):
