@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 import structlog
 
 from bridge.call import attributes
+from bridge.call.commands import connect
 from bridge.call.live import Call
 from bridge.call.over import CallOver
 from bridge.call.waiting import first_of
@@ -89,8 +90,20 @@ class Closing:
                 await call.seat.leave(reason)
 
     async def _announce(self, call: Call, over: CallOver) -> None:
-        if over.clip is not None and call.answered and call.sound is not None and not over.fall_back:
-            await first_of(call.sound.play(Clip(over.clip)), call.leg.ended())
+        if over.clip is not None and call.answered and not over.fall_back:
+            await first_of(self._play(call, Clip(over.clip)), call.leg.ended())
+
+    async def _play(self, call: Call, clip: Clip) -> None:
+        """Who was answered by the dialplan, before us, and is refused at once, has no sound yet."""
+        if call.sound is None:
+            call.sound = await self._world.choose_node().open(call.call_id, call.rate)
+        try:
+            if not call.heard:
+                await connect(call, self._options.media_timeout)
+        except CallOver as error:
+            log.warning("the caller was not told why the call ends", error=str(error))
+        else:
+            await call.sound.play(clip)
 
     async def _free_leg(self, call: Call, over: CallOver) -> None:
         while True:

@@ -112,6 +112,11 @@ class Call:
         return self.heard or self.leg.answered
 
     @property
+    def rate(self) -> int:
+        """Samples a second: what the caller's codec is worth."""
+        return 16_000 if self.leg.caller.wideband else 8_000
+
+    @property
     def ticket(self) -> RoomTicket:
         if self.note.ticket is None:
             raise RuntimeError(f"call {self.call_id} has no room yet")

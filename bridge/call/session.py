@@ -274,7 +274,6 @@ class Story:
 
     async def _open_somewhere(self, call: Call) -> Sound:
         """A node that has just died is back, or another one takes its calls, within moments. One that was only away has the call still."""
-        rate = 16000 if call.leg.caller.wideband else 8000
         while True:
             if call.taken_over or call.lost_sound is not None:
                 await self._find_sound(call)
@@ -285,7 +284,7 @@ class Story:
                 # First: one that has come up in the place of the lost one is the same node to us, and the call's id the same.
                 await self._closing.close_lost_sound(call)
                 with contextlib.suppress(NodeGone):
-                    return await node.open(call.call_id, rate)
+                    return await node.open(call.call_id, call.rate)
             await asyncio.sleep(NODE_PAUSE)
 
     # 6. Wait for company

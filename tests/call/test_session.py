@@ -884,3 +884,33 @@ def test_given_audio_that_is_gone_for_a_known_reason_then_the_pbx_is_not_asked()
             await on.until_over()
 
     travel(story())
+
+
+def test_given_a_caller_whom_the_dialplan_had_answered_when_refused_then_an_announcement_tells_so_before_the_end() -> None:
+    async def story() -> None:
+        async with stage(FakeDispatcher(NO_TRUNK, NO_RULE)) as on:
+            leg = on.pbx.call(replace(CALLER, wideband=True), answered=True)
+            record = await on.until_over()
+            (sound,) = on.node.opened
+            assert (sound.played, sound.rate) == ([(ClipName.UNAVAILABLE, True)], 16_000)
+            assert leg.said[-2:] == ["connect", "hang_up no-rule"]
+            assert (record.end_reason, record.sip_status) == (EndReason.NO_RULE, 200)
+
+    travel(story())
+
+
+@pytest.mark.parametrize("trouble", ["full", "deaf", "hung up"])
+def test_given_such_a_caller_when_no_sound_can_be_had_or_they_hang_up_then_the_call_ends_all_the_same(trouble: str) -> None:
+    async def story() -> None:
+        node = FakeNode(FakeWorld(), room_for=0 if trouble == "full" else 1, deaf=trouble == "deaf")
+        async with stage(FakeDispatcher(NO_TRUNK, NO_RULE), node=node) as on:
+            leg = on.pbx.call(CALLER, answered=True)
+            if trouble == "hung up":
+                await on.until(lambda: on.node.opened and on.node.opened[0].playing)
+                leg.caller_hangs_up()
+            record = await on.until_over()
+            assert record.end_reason is EndReason.NO_RULE
+            assert record.ended_at - record.started_at < 5
+            assert ("hang_up no-rule" in leg.said) == (trouble != "hung up")
+
+    travel(story())
