@@ -66,7 +66,7 @@ class RemoteNodeOptions:
     ping_timeout: float = 1.0
     back_within: float = 1.5
     shortest_wait: float = 0.05
-    longest_wait: float = 2.0
+    longest_wait: float = 0.25
 
 
 class RemoteNode:
