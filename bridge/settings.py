@@ -34,6 +34,9 @@ from bridge.rooms.livekit_token import LiveKitAccess
 LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
 """What LiveKit's own tools read."""
 
+SHORTEST_LIVEKIT_SECRET: Final = 32
+"""Bytes."""
+
 LOCAL_CALLS, LIVEKIT_CALLS = 200, 25
 """Calls to a process: LiveKit's SDK has a thread for each track, and falls behind at 40 to 80 (docs/performance.md)."""
 
@@ -337,6 +340,15 @@ class Loaded:
         self._check_trunks()
         self._check_names()
         self._check_workers()
+        self._check_livekit_secret()
+
+    def _check_livekit_secret(self) -> None:
+        length = len(self.settings.rooms.secret.get_secret_value().encode())
+        if self.settings.rooms.kind == "livekit" and length < SHORTEST_LIVEKIT_SECRET:
+            self.warnings.append(
+                f"{self.file.where(('rooms', 'secret'))}: rooms.secret: {length} bytes can be guessed from any token; a secret of "
+                f"{SHORTEST_LIVEKIT_SECRET} or more (RFC 7518 §3.2) is for others than a server that you try things on"
+            )
 
     def _check_workers(self) -> None:
         where, workers = self.file.where(("media", "workers")), self.settings.media.workers

@@ -102,6 +102,12 @@ def test_given_livekit_then_its_processes_and_their_calls_follow_from_the_machin
     assert settings.node().max_calls == 25
 
 
+def test_given_a_short_livekit_secret_then_it_is_said_and_taken_all_the_same(tmp_path: Path) -> None:
+    (said,) = load(tmp_path, LIVEKIT).warnings
+    assert ":3: rooms.secret: 11 bytes can be guessed" in said
+    assert load(tmp_path, LIVEKIT.replace("hidden-word", "x" * 32)).warnings == []
+
+
 def test_given_livekits_own_variables_then_they_count_where_the_file_says_nothing(tmp_path: Path) -> None:
     variables = {"LIVEKIT_URL": "ws://of-the-environment", "LIVEKIT_API_KEY": "E", "LIVEKIT_API_SECRET": "0123"}
     settings = load(tmp_path, "rooms: {kind: livekit, key: of-the-file}\n", variables).settings

@@ -4,6 +4,7 @@ Making it is all that happens here; `livekit.py` joins with it.
 """
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,6 +16,9 @@ from livekit.protocol.room import RoomConfiguration
 
 from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
+
+# `settings.py` says it once, in words; each token would say it again.
+warnings.filterwarnings("ignore", category=jwt.warnings.InsecureKeyLengthWarning)
 
 LIFETIME: Final = timedelta(hours=24)
 """§3.7. Long, because the SDK comes back with the same token after a lost connection."""

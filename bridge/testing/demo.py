@@ -6,11 +6,13 @@ Everything runs on loopback and ends with this process. The calls themselves are
 import argparse
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ import yaml
 from rich.console import Console
 
 from bridge.errors import RoomlineError
-from bridge.testing.demo_calls import CallResult, DemoCalls
-from bridge.testing.demo_config import CONFIGURATION, NUMBERS
+from bridge.rooms.livekit_lookup import LiveKitLookup
+from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.testing.agent import Agent
+from bridge.testing.demo_calls import AgentCalls, CallResult, DemoCalls
+from bridge.testing.demo_config import AGENT, AGENT_NUMBERS, CONFIGURATION, NUMBERS, livekit_configuration
 from bridge.testing.demo_story import Storyteller
+from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Configuration, Stack
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
@@ -36,6 +42,8 @@ class Options:
     calls: bool
     sip: tuple[str, int] | None
     config: Path | None
+    livekit: str | None
+    """Its URL; empty for one of our own; None for local rooms."""
     keep: Path | None
 
 
@@ -54,11 +62,16 @@ async def _run(options: Options, story: Storyteller) -> int:
     _end_on(signal.SIGTERM)
     results: list[CallResult] = []
     try:
-        configuration = _configuration(options.config)
-        async with Stack(configuration, keep=options.keep, public=options.sip, progress=story.progress) as stack:
+        async with AsyncExitStack() as cleaning:
+            if options.livekit is None:
+                configuration, calls = _configuration(options.config), DemoCalls
+            else:
+                configuration, calls = await _with_livekit(options.livekit, cleaning, story), AgentCalls
+            stack = Stack(configuration, keep=options.keep, public=options.sip, progress=story.progress)
+            await cleaning.enter_async_context(stack)
             if options.calls:
                 recordings = options.keep / "heard" if options.keep else Path(tempfile.mkdtemp(prefix="roomline-demo-"))
-                results = await DemoCalls(stack, story, recordings).all()
+                results = await calls(stack, story, recordings).all()
                 story.say(f"\nWhat each caller heard: {recordings}/*.wav", "dim")
             if not options.once:
                 await _stay_up(stack, options, story)
@@ -81,7 +94,7 @@ async def _stay_up(stack: Stack, options: Options, story: Storyteller) -> None:
     host, port = options.sip or stack.pbx.sip_address
     address = f"{_reachable(host)}:{port}"
     if options.config is None:
-        story.numbers(address, NUMBERS)
+        story.numbers(address, NUMBERS if options.livekit is None else AGENT_NUMBERS)
     else:
         story.say(f"\nThe PBX listens for SIP at {address}; its numbers are those of {options.config}.", "bold")
     story.say(f"Logs and configuration: {stack.folder}", "dim")
@@ -105,6 +118,30 @@ async def _stay_up(stack: Stack, options: Options, story: Storyteller) -> None:
         if (task := asyncio.current_task()) is not None:
             task.uncancel()
         story.say("\nended", "dim")
+
+
+async def _with_livekit(url: str, cleaning: AsyncExitStack, story: Storyteller) -> Configuration:
+    """A LiveKit with the demo's agent: the one at `url`, or one of our own. Raises RoomlineError."""
+    folder = Path(cleaning.enter_context(tempfile.TemporaryDirectory(prefix="roomline-livekit-")))
+    if url:
+        missing = [name for name in ("LIVEKIT_API_KEY", "LIVEKIT_API_SECRET") if not os.environ.get(name)]
+        if missing:
+            raise RoomlineError(f"--livekit {url} needs {' and '.join(missing)} in the environment: LiveKit's key and secret")
+        access = LiveKitAccess(url, os.environ["LIVEKIT_API_KEY"], os.environ["LIVEKIT_API_SECRET"])
+        rooms = {"kind": "livekit", "url": url, "key": access.key, "secret": {"env": "LIVEKIT_API_SECRET"}}
+        lookup = LiveKitLookup(access)
+        try:
+            await lookup.probe()
+        finally:
+            await lookup.close()
+    else:
+        binary = await asyncio.to_thread(get_livekit_server, story.progress)
+        story.progress("starting LiveKit")
+        server = await cleaning.enter_async_context(LiveKitServer(binary, folder))
+        access, rooms = server.access, server.rooms()
+    story.progress("starting the agent")
+    await cleaning.enter_async_context(Agent(access, folder, AGENT))
+    return livekit_configuration(rooms)
 
 
 def _configuration(path: Path | None) -> Configuration:
@@ -146,11 +183,14 @@ examples:
   ./run demo                            four calls, then stays up for your softphone
   ./run demo --once --json              four calls, then one JSON object; exit status 0 only if all went as they should
   ./run demo --sip 0.0.0.0:5060         softphones from other machines can call too
+  ./run demo --livekit                  the same calls into a LiveKit server's rooms, where an agent greets them
+  ./run demo --livekit wss://HOST       in the LiveKit you have, with LIVEKIT_API_KEY and LIVEKIT_API_SECRET from the environment
   ./run demo --no-calls --config my.yaml --sip 127.0.0.1:5070 --keep /tmp/lab
                                         a stack to test against: your trunks, rules, numbers and rooms
 
 The first start unpacks Asterisk into your cache folder (some 16 MB, a few seconds; one on PATH, or named with ASTERISK=PATH, is
-used instead). Nothing needs root, nothing is installed.
+used instead). `--livekit` without a URL takes a livekit-server from PATH, or builds one with Go, which takes some minutes the first
+time. Nothing needs root, nothing is installed.
 """
 
 
@@ -168,12 +208,18 @@ def _options(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="another roomline.yaml for trunks, rules, numbers and rooms; implies --no-calls"
     )
+    parser.add_argument(
+        "--livekit", nargs="?", const="", metavar="URL", help="LiveKit's rooms: those of the server at URL, or of one started here"
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs, sounds and configuration there")
     given = parser.parse_args(arguments)
     calls = not given.no_calls and given.config is None
     if given.once and not calls:
         parser.error("--once makes the demo's four calls, which --no-calls and --config leave out")
-    return Options(given.once, given.json, calls, given.sip, given.config, given.keep.resolve() if given.keep else None)
+    if given.livekit is not None and given.config is not None:
+        parser.error("--livekit brings its own configuration; with --config, say `rooms: {kind: livekit, …}` there")
+    keep = given.keep.resolve() if given.keep else None
+    return Options(given.once, given.json, calls, given.sip, given.config, given.livekit, keep)
 
 
 def _sip_address(text: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,18 @@ from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.testing.carrier import CarrierCall
-from bridge.testing.clips import LIKE, clip, until_heard, wrong_pin_seconds
-from bridge.testing.demo_config import ANNOUNCER_DELAY, NUMBER_WITHOUT_RULE, OPEN_NUMBER, OPEN_ROOM, PIN, PIN_NUMBER, PIN_ROOM
+from bridge.testing.clips import LIKE, clip, until_heard, until_heard_through_webrtc, wrong_pin_seconds
+from bridge.testing.demo_config import (
+    AGENT_OPEN_ROOM,
+    AGENT_PIN_ROOM,
+    ANNOUNCER_DELAY,
+    NUMBER_WITHOUT_RULE,
+    OPEN_NUMBER,
+    OPEN_ROOM,
+    PIN,
+    PIN_NUMBER,
+    PIN_ROOM,
+)
 from bridge.testing.demo_story import Storyteller
 from bridge.testing.listening import round_trip, segments
 from bridge.testing.stack import Stack
@@ -57,6 +68,8 @@ class CallResult:
 class DemoCalls:
     """`await DemoCalls(…).all()` makes them one after another, so that each story can be read."""
 
+    PIN_ROOM, OPEN_ROOM = PIN_ROOM, OPEN_ROOM
+
     def __init__(self, stack: Stack, story: Storyteller, recordings: Path) -> None:
         self._stack = stack
         self._story = story
@@ -95,6 +108,11 @@ class DemoCalls:
         began = await until_heard(call.heard, ClipName.ROOM_JOIN, since=call.placed_at, within=8.0)
         self._story.tell("hears", '"You are now entering the room."', began)
         await asyncio.sleep(max(0.0, began + len(clip(ClipName.ROOM_JOIN, 8000)) / 8000 + 0.3 - time.monotonic()))
+        await self._in_the_lobby(call, result)
+        await call.hang_up()
+        self._story.tell("caller", "hangs up")
+
+    async def _in_the_lobby(self, call: CarrierCall, result: CallResult) -> None:
         # Recorded speech that may be shipped: the announcer's words serve as the caller's.
         speech = clip(ClipName.WELCOME, call.heard.rate)
         seconds = len(speech) / call.heard.rate
@@ -105,8 +123,6 @@ class DemoCalls:
         self._story.tell("hears", f"the same speech, {match.delay * 1000:.0f} ms later, likeness {match.likeness:.2f} of 1")
         result.expect(match.likeness >= LIKE, f"the echo is unlike what was said: {match.likeness:.2f}")
         result.round_trip_ms = round(match.delay * 1000, 1) if match.likeness >= LIKE else None
-        await call.hang_up()
-        self._story.tell("caller", "hangs up")
 
     # (b)
 
@@ -133,14 +149,23 @@ class DemoCalls:
 
     async def _open_rule(self, call: CarrierCall, result: CallResult) -> None:
         waited = await self._ringing_and_answer(call)
+        await self._in_the_open_room(call, result, waited)
+        await call.hang_up()
+        self._story.tell("caller", "hangs up")
+
+    async def _in_the_open_room(self, call: CarrierCall, result: CallResult, waited: float) -> None:
         result.expect(
             waited > ANNOUNCER_DELAY - 1.0,
             f"answered {waited:.1f} s after the first ring: nobody published before {ANNOUNCER_DELAY:.0f} s",
         )
-        began = await until_heard(call.heard, ClipName.WELCOME, since=call.placed_at, within=10.0)
+        await self._welcomed(call)
+
+    async def _welcomed(self, call: CarrierCall) -> None:
+        began = await self._until_welcomed(call)
         self._story.tell("hears", '"Welcome to Roomline. This is the announcer speaking. You are now in the room."', began)
-        await call.hang_up()
-        self._story.tell("caller", "hangs up")
+
+    async def _until_welcomed(self, call: CarrierCall) -> float:
+        return await until_heard(call.heard, ClipName.WELCOME, since=call.placed_at, within=10.0)
 
     async def _ringing_and_answer(self, call: CarrierCall) -> float:
         """Seconds from ringing to the answer."""
@@ -179,7 +204,45 @@ class DemoCalls:
         result.room, result.pin_tries = record.room, record.pin_tries
         result.ended_by, result.reason, result.trace = record.ended_by.value, record.end_reason.value, record.trace
         self._story.tell("Roomline", _reason(record))
-        _hold_against(_EXPECTED[result.name], result)
+        _hold_against(self._expected[result.name], result)
+
+    @property
+    def _expected(self) -> "dict[str, _Expected]":
+        return {
+            "right PIN": _Expected(200, True, self.PIN_ROOM, 1, EndedBy.CALLER, EndReason.HANGUP),
+            "wrong PIN": _Expected(200, True, "", 1, EndedBy.ROOMLINE, EndReason.WRONG_PIN),
+            "no rule": _Expected(404, False, "", 0, EndedBy.ROOMLINE, EndReason.NO_RULE),
+            "open rule": _Expected(200, True, self.OPEN_ROOM, 0, EndedBy.CALLER, EndReason.HANGUP),
+        }
+
+
+class AgentCalls(DemoCalls):
+    """The same with LiveKit rooms, where an agent stands in for echo and announcer: it greets, and sends back what is pressed."""
+
+    PIN_ROOM, OPEN_ROOM = AGENT_PIN_ROOM, AGENT_OPEN_ROOM
+
+    async def _in_the_lobby(self, call: CarrierCall, result: CallResult) -> None:
+        await self._welcomed(call)
+        await self._pressed_back(call, result)
+
+    async def _in_the_open_room(self, call: CarrierCall, result: CallResult, waited: float) -> None:
+        self._story.tell("LiveKit", f"the rule's agent has come and published after {waited:.1f} s", call.answered_at)
+        await self._welcomed(call)
+        await self._pressed_back(call, result)
+
+    async def _until_welcomed(self, call: CarrierCall) -> float:
+        return await until_heard_through_webrtc(call.heard, ClipName.WELCOME, since=call.placed_at, within=10.0)
+
+    async def _pressed_back(self, call: CarrierCall, result: CallResult) -> None:
+        pressed = "42"
+        self._story.tell("presses", pressed)
+        await call.press(pressed)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                while call.keys_heard != pressed:  # noqa: ASYNC110  (the carrier's events come through its manager)
+                    await asyncio.sleep(0.05)
+        self._story.tell("hears", f"the keys {call.keys_heard or 'not'}, sent by the agent")
+        result.expect(call.keys_heard == pressed, f"the agent sent {call.keys_heard!r} back, not {pressed!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,14 +253,6 @@ class _Expected:
     pin_tries: int
     ended_by: EndedBy
     reason: EndReason
-
-
-_EXPECTED = {
-    "right PIN": _Expected(200, True, PIN_ROOM, 1, EndedBy.CALLER, EndReason.HANGUP),
-    "wrong PIN": _Expected(200, True, "", 1, EndedBy.ROOMLINE, EndReason.WRONG_PIN),
-    "no rule": _Expected(404, False, "", 0, EndedBy.ROOMLINE, EndReason.NO_RULE),
-    "open rule": _Expected(200, True, OPEN_ROOM, 0, EndedBy.CALLER, EndReason.HANGUP),
-}
 
 
 def _hold_against(expected: _Expected, result: CallResult) -> None:

@@ -6,6 +6,9 @@ PIN_NUMBER, PIN, PIN_ROOM = "+15550100", "1234", "lobby"
 OPEN_NUMBER, OPEN_ROOM, ANNOUNCER_DELAY = "+15550111", "announcements", 3.0
 NUMBER_WITHOUT_RULE = "+15550199"
 
+AGENT, AGENT_PIN_ROOM, AGENT_OPEN_ROOM = "roomline-demo", "roomline-demo-lobby", "roomline-demo-reception"
+"""With a LiveKit that may have rooms and agents of its own."""
+
 CONFIGURATION: dict[str, Any] = {
     "rooms": {
         "kind": "local",
@@ -40,3 +43,20 @@ NUMBERS = (
     (OPEN_NUMBER, f"ringing, until the announcer comes {ANNOUNCER_DELAY:.0f} s later and speaks"),
     (NUMBER_WITHOUT_RULE, "404: no rule takes it"),
 )
+
+AGENT_NUMBERS = (
+    (PIN_NUMBER, f"a prompt for the PIN; {PIN}# lets you in, an agent greets you and sends back the keys you press"),
+    (OPEN_NUMBER, "ringing, until LiveKit has dispatched the rule's agent and it speaks"),
+    (NUMBER_WITHOUT_RULE, "404: no rule takes it"),
+)
+
+
+def livekit_configuration(rooms: dict[str, Any]) -> dict[str, Any]:
+    """The same numbers with LiveKit's rooms: `rooms` as it stands in the file. Each rule's room configuration dispatches the agent."""
+    names = {PIN_ROOM: AGENT_PIN_ROOM, OPEN_ROOM: AGENT_OPEN_ROOM}
+    rules = []
+    for rule in CONFIGURATION["dispatch_rules"]:
+        direct = rule["rule"]["dispatch_rule_direct"]
+        room = {**direct, "room_name": names[direct["room_name"]]}
+        rules.append({**rule, "rule": {"dispatch_rule_direct": room}, "room_config": {"agents": [{"agent_name": AGENT}]}})
+    return {**CONFIGURATION, "rooms": rooms, "media": {"workers": 1}, "dispatch_rules": rules}

@@ -8,7 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_COLOURS = {"caller": "cyan", "carrier": "blue", "hears": "green", "says": "magenta", "presses": "magenta", "Roomline": "yellow"}
+_COLOURS = {
+    "caller": "cyan",
+    "carrier": "blue",
+    "hears": "green",
+    "says": "magenta",
+    "presses": "magenta",
+    "Roomline": "yellow",
+    "LiveKit": "yellow",
+}
 
 _PATIENCE = 2.0
 

@@ -156,6 +156,20 @@ def find(sound: Samples, within: Samples, rate: int) -> Match:
     return Match(best / rate, float(likeness[best]))
 
 
+def likenesses(sound: Samples, within: Samples, rate: int, at: float, *, piece: float = 0.1, stray: float = 0.06) -> list[float]:
+    """How much each piece of the sound (seconds, in order; silent ones are left out) is like what is heard within `stray` seconds of its
+    place, when the sound begins `at` seconds. A WebRTC receiver stretches what it hears to its own clock, so that a long stretch fits
+    nowhere, but leaves nothing out."""
+    size, margin = round(piece * rate), round(stray * rate)
+    found = []
+    for start in range(0, len(sound) - size + 1, size):
+        wanted = sound[start : start + size]
+        if level(wanted) > SILENCE_DB:
+            place = round(at * rate) + start
+            found.append(find(wanted, within[max(0, place - margin) : place + size + margin], rate).likeness)
+    return found
+
+
 def round_trip(said: Recording, heard: Recording, since: float, seconds: float = 1.5, longest: float = 1.0) -> Match:
     """How long what was said from the moment `since` (`time.monotonic`) for `seconds` took to come back (`longest` at most)."""
     first = said.position(since)

@@ -19,9 +19,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bridge.testing.human import RATE, Human
-from bridge.testing.listening import chirp, find, tone
+from bridge.testing.listening import chirp, find, likenesses, tone
 from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
-from bridge.testing.recording import Samples
 from bridge.testing.stack import Stack
 from tests.bench.report import finish, percentile, say
 
@@ -140,20 +139,9 @@ async def _first_words(stack: Stack, human: Human) -> FirstWords:
         window = heard.samples(said_at, said_at + 2.0)
         found = find(np.repeat(mark, 2), window, heard.rate)
         delays.append(max(said_at, heard.started_at or said_at) + found.delay - said_at)
-        wholeness.append(_wholeness(np.repeat(mark, 2), window, found.delay, heard.rate))
+        wholeness.append(min(likenesses(np.repeat(mark, 2), window, heard.rate, found.delay, piece=0.02)))
     await call.hang_up()
     return FirstWords(delays[0], delays[1], delays[2], wholeness[0])
-
-
-def _wholeness(mark: Samples, window: Samples, at: float, rate: int) -> float:
-    """The likeness of the 20 ms of the mark that came through worst, each within 60 ms of its place: a receiver stretches what it hears
-    to its own clock, but leaves nothing out."""
-    size, worst = rate // 50, 1.0
-    for start in range(0, len(mark) - size + 1, size):
-        place = round(at * rate) + start
-        near = window[max(0, place - 3 * size) : place + 4 * size]
-        worst = min(worst, find(mark[start : start + size], near, rate).likeness)
-    return worst
 
 
 def _report(calls: int, bare: list[float], times: Times, words: list[FirstWords]) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from bridge.testing.child import Child
-from bridge.testing.demo_config import OPEN_ROOM, PIN, PIN_ROOM
+from bridge.testing.demo_config import AGENT_OPEN_ROOM, AGENT_PIN_ROOM, OPEN_ROOM, PIN, PIN_ROOM
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.livekit_server import LiveKitServer
 from bridge.testing.ports import free_port
 
 DEMO = [sys.executable, "-m", "bridge.testing.demo"]
@@ -48,6 +50,51 @@ async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_pat
             assert heard.getnframes() / heard.getframerate() > 2
     for log in (tmp_path / "kept").rglob("*.log"):
         assert PIN not in log.read_text(errors="replace"), f"the PIN is in {log}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("asterisk", "livekit_binary")
+async def test_given_the_demo_with_livekit_then_the_rules_agent_greets_the_callers_and_sends_their_keys_back(tmp_path: Path) -> None:
+    """A real agent, dispatched by the rule's room configuration: the open rule's caller hears ringing until it publishes."""
+    demo = Child([*DEMO, "--livekit", "--once", "--json", "--keep", str(tmp_path / "kept")], log=tmp_path / "output")
+    await demo.start()
+    try:
+        async with asyncio.timeout(100):
+            status = await demo.wait()
+    finally:
+        await demo.stop()
+    outcome = json.loads(demo.output().splitlines()[-1])
+    assert [call["problems"] for call in outcome["calls"]] == [[], [], [], []]
+    assert (status, outcome["ok"]) == (0, True)
+    right, wrong, nobody, opened = outcome["calls"]
+    assert shape(right) == (200, AGENT_PIN_ROOM, True, 1, "caller")
+    assert shape(wrong) == (200, "", True, 1, "roomline")
+    assert shape(nobody) == (404, "", False, 0, "roomline")
+    assert shape(opened) == (200, AGENT_OPEN_ROOM, True, 0, "caller")
+    for log in (tmp_path / "kept").rglob("*.log"):
+        text = log.read_text(errors="replace")
+        assert PIN not in text, f"the PIN is in {log}"
+        assert "eyJ" not in text, f"a token is in {log}"
+
+
+async def test_given_a_livekit_that_is_there_then_the_demo_uses_it(
+    livekit: LiveKitServer, asterisk: Asterisk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIVEKIT_API_KEY", livekit.key)
+    monkeypatch.setenv("LIVEKIT_API_SECRET", livekit.secret)
+    demo = Child([*DEMO, "--livekit", livekit.url, "--no-calls"], log=tmp_path / "output")
+    await demo.start()
+    try:
+        await until_it_says(demo, "Ctrl-C ends it")
+        children = await asyncio.to_thread(descendants, demo.pid)
+        assert len(children) == 4, "two Asterisk, a server and an agent"
+        demo.send(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            assert await demo.wait() == 0
+    finally:
+        await demo.stop()
+    assert livekit.secret not in demo.output()
+    assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240  (procfs does not block)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from bridge.media.port import ClipName
 from bridge.media.tones import Tones
-from bridge.testing.clips import LIKE, clip, until_heard, wrong_pin_seconds
+from bridge.testing.clips import LIKE, clip, until_heard, until_heard_through_webrtc, wrong_pin_seconds
 from bridge.testing.listening import find
 from bridge.testing.recording import Recording, Samples
 
@@ -54,6 +54,19 @@ async def test_the_beginning_of_a_prompt_is_enough_when_asked_for() -> None:
     assert await until_heard(heard, ClipName.ENTER_PIN, since=began, within=0.0, seconds=1.2) > began
     with pytest.raises(TimeoutError):
         await until_heard(heard, ClipName.ENTER_PIN, since=began, within=0.0)
+
+
+@pytest.mark.parametrize("name", SPEECH)
+async def test_a_prompt_that_a_receiver_has_stretched_is_recognised_and_one_with_a_hole_is_not(name: ClipName) -> None:
+    began = time.monotonic()
+    spoken = over_a_telephone_line(clip(name, 8000))
+    # 8 ms more every second, as a receiver that fills its buffer does it.
+    stretched = np.concatenate([np.append(part, part[-64:]) for part in np.array_split(spoken, max(1, len(spoken) // 8000))])
+    heard = recording_of(stretched, began)
+    assert await until_heard_through_webrtc(heard, name, since=began, within=0.0) == pytest.approx(began + 0.5, abs=0.020)
+    stretched[len(stretched) // 2 :][:8000] = 0
+    with pytest.raises(TimeoutError):
+        await until_heard_through_webrtc(recording_of(stretched, began), name, since=began, within=0.0)
 
 
 def test_the_wrong_pin_tone_is_measured_whole() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from bridge.testing import demo
 from bridge.testing.demo_calls import CallResult
 from bridge.testing.demo_config import CONFIGURATION, NUMBERS
 from bridge.testing.demo_story import Storyteller
+from bridge.testing.ports import free_port
+
+SECRET = "a secret of a length that nobody complains of"
 
 
 def options(*arguments: str) -> demo.Options:
@@ -20,7 +24,7 @@ def options(*arguments: str) -> demo.Options:
 
 
 def test_without_arguments_it_calls_and_stays_up() -> None:
-    assert options() == demo.Options(once=False, json=False, calls=True, sip=None, config=None, keep=None)
+    assert options() == demo.Options(once=False, json=False, calls=True, sip=None, config=None, livekit=None, keep=None)
 
 
 def test_a_configuration_of_ones_own_makes_no_calls(tmp_path: Path) -> None:
@@ -29,7 +33,21 @@ def test_a_configuration_of_ones_own_makes_no_calls(tmp_path: Path) -> None:
     assert given.keep == tmp_path
 
 
-@pytest.mark.parametrize("arguments", [("--once", "--no-calls"), ("--sip", "nonsense"), ("--sip", "127.0.0.1:0"), ("--unknown",)])
+def test_livekit_is_ones_own_or_one_that_is_there() -> None:
+    assert options("--livekit", "--once").livekit == ""
+    assert options("--livekit", "wss://example.test").livekit == "wss://example.test"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--once", "--no-calls"),
+        ("--sip", "nonsense"),
+        ("--sip", "127.0.0.1:0"),
+        ("--unknown",),
+        ("--livekit", "--config", "my.yaml"),
+    ],
+)
 def test_what_makes_no_sense_is_refused_with_the_reason(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         options(*arguments)
@@ -50,7 +68,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         options("--help")
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("--once", "--json", "--no-calls", "--sip", "--config", "--keep", "ASTERISK"))
+    assert all(name in said for name in ("--once", "--json", "--no-calls", "--sip", "--config", "--livekit", "--keep", "ASTERISK"))
 
 
 @pytest.mark.parametrize(("text", "reason"), [("- a list", "mapping"), ("a: [", "my.yaml")])
@@ -61,6 +79,24 @@ def test_a_configuration_that_is_none_is_named(tmp_path: Path, text: str, reason
         demo._configuration(path)
     with pytest.raises(RoomlineError, match="cannot be read"):
         demo._configuration(tmp_path / "nothing.yaml")
+
+
+async def test_a_livekit_without_its_key_is_refused_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.delenv("LIVEKIT_API_SECRET", raising=False)
+    async with AsyncExitStack() as cleaning:
+        with pytest.raises(RoomlineError, match="needs LIVEKIT_API_SECRET in the environment"):
+            await demo._with_livekit("ws://127.0.0.1:1", cleaning, Storyteller(Console(file=io.StringIO())))
+
+
+async def test_a_livekit_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIVEKIT_API_KEY", "key")
+    monkeypatch.setenv("LIVEKIT_API_SECRET", SECRET)
+    url = f"ws://127.0.0.1:{free_port()}"
+    async with AsyncExitStack() as cleaning:
+        with pytest.raises(RoomlineError, match="LiveKit") as refused:
+            await demo._with_livekit(url, cleaning, Storyteller(Console(file=io.StringIO())))
+    assert SECRET not in str(refused.value)
 
 
 def test_one_call_that_went_wrong_is_enough_to_fail(capsys: pytest.CaptureFixture[str]) -> None:
