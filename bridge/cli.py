@@ -20,9 +20,11 @@ from bridge.errors import ConfigurationError, RoomlineError, Superseded
 from bridge.logs import setup_logs
 from bridge.media.prompts import Prompts
 from bridge.model.caller import Caller
+from bridge.model.finding import Finding
 from bridge.model.record import CallRecord
 from bridge.node_app import serve_node
-from bridge.pbx.asterisk.setup_check import Finding, check_asterisk
+from bridge.pbx.asterisk.setup_check import check_asterisk
+from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
 from bridge.store.sqlite import SqliteStore
 
@@ -103,10 +105,10 @@ def node(
 @cli.command(epilog="Example: roomline check -c roomline.yaml")
 def check(
     config: ConfigOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="do not ask the PBX")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="ask neither the PBX nor LiveKit")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Read the configuration, ask the PBX, and say what is wrong and what to do. Exit status 0: calls can come."""
+    """Read the configuration, ask the PBX and LiveKit, and say what is wrong and what to do. Exit status 0: calls can come."""
     setup_logs("error", "text")
     loaded = _load(config)
     findings = [Finding(False, sentence) for sentence in loaded.errors]
@@ -122,6 +124,8 @@ def check(
         for pbx in loaded.settings.pbx:
             found = asyncio.run(check_asterisk(pbx.options()))
             findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]
+        if loaded.settings.rooms.kind == "livekit":
+            findings += asyncio.run(check_livekit(loaded.settings.rooms.access()))
     ok = all(finding.ok is not False for finding in findings)
     if as_json:
         rows = [{"ok": finding.ok, "text": finding.text, "todo": finding.todo} for finding in findings]
@@ -130,7 +134,7 @@ def check(
         marks = {True: "✔", False: "✘", None: "!"}
         for finding in findings:
             typer.echo(f"{marks[finding.ok]} {finding.text}" + (f"\n    → {finding.todo}" if finding.todo else ""))
-        good = "The configuration is sound; the PBX was not asked." if offline else "Calls can come."
+        good = "The configuration is sound; nobody was asked." if offline else "Calls can come."
         typer.echo(f"\n{good if ok else 'Not ready: see ✘ above.'}")
     raise typer.Exit(0 if ok else 1)
 

@@ -102,6 +102,17 @@ def test_given_a_sound_file_when_the_pbx_is_not_asked_then_check_succeeds(capsys
     assert "2 trunks, 1 rules, 0 numbers" in out
 
 
+def test_given_livekit_rooms_then_check_asks_livekit_too(capsys: pytest.CaptureFixture[str], config: Path) -> None:
+    with config.open("a") as file:
+        file.write(f"rooms: {{kind: livekit, url: 'ws://127.0.0.1:1', key: K, secret: '{PASSWORD * 3}'}}\n")
+    status, out, _ = run(capsys, "check", "-c", config)
+    assert status == 1
+    assert "✘ LiveKit cannot be reached (127.0.0.1:1)" in out
+    assert "→ start LiveKit, or compare rooms.url" in out
+    _, out, _ = run(capsys, "check", "--offline", "-c", config)
+    assert "LiveKit cannot" not in out
+
+
 def test_given_a_file_with_secrets_that_others_may_read_then_check_warns(capsys: pytest.CaptureFixture[str], config: Path) -> None:
     config.chmod(0o644)
     status, out, _ = run(capsys, "check", "--offline", "-c", config)

@@ -8,6 +8,7 @@ from bridge.testing.get_asterisk import Asterisk
 from tests.bench import audiosocket
 
 
+@pytest.mark.alone
 async def test_given_a_few_calls_when_measured_then_the_last_line_has_every_figure(
     asterisk: Asterisk, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ async def test_given_hostile_headers_then_they_arrive_as_they_were_sent(carrier:
     await call.hang_up()
 
 
+@pytest.mark.alone
 async def test_given_several_calls_at_once_then_each_hears_its_own(carrier: Carrier) -> None:
     async def one(seconds: float) -> float:
         call = await carrier.call("lab-echo")

@@ -289,6 +289,7 @@ async def test_given_a_pbx_frozen_for_long_when_it_wakes_then_no_call_is_left_to
     await the_record(death.stack, call)
 
 
+@pytest.mark.alone
 async def test_given_fifty_talking_callers_when_the_server_is_killed_and_back_then_all_are_adopted_within_three_seconds(
     asterisk: Asterisk, tmp_path: Path
 ) -> None:

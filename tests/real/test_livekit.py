@@ -7,6 +7,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -14,6 +16,7 @@ from livekit import rtc
 from livekit.api import CreateRoomRequest, DeleteRoomRequest, RoomParticipantIdentity
 
 from bridge.model.ending import EndedBy, EndReason
+from bridge.rooms.livekit_check import check_livekit
 from bridge.testing.carrier import CallEnded, CarrierCall
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.human import RATE, Human
@@ -59,6 +62,15 @@ async def talking(stack: Stack, livekit: LiveKitServer) -> AsyncIterator[tuple[C
 
 def identity_of(call: CarrierCall) -> str:
     return f"sip_{call.caller}"
+
+
+async def test_given_a_livekit_then_check_says_whether_it_takes_our_key(livekit: LiveKitServer) -> None:
+    (found,) = await check_livekit(livekit.access)
+    assert (found.ok, found.text) == (True, f"LiveKit at 127.0.0.1:{livekit.port} answers and takes our key")
+    (found,) = await check_livekit(replace(livekit.access, secret="x" * 32))
+    assert found.ok is False
+    assert "refuses our key" in found.text
+    assert "rooms.secret" in found.todo
 
 
 async def test_given_an_open_rule_then_the_participant_looks_like_livekits_own(stack: Stack, livekit: LiveKitServer) -> None:
@@ -167,6 +179,17 @@ async def test_given_a_talk_then_both_hear_one_another_at_the_same_level(stack: 
             assert level(samples) == pytest.approx(level(tone(8000, 1.0, [hz])), abs=1.5)
             assert seconds_of_tone(samples, recording.rate, hz) > 2.9
         await call.hang_up()
+
+
+async def test_given_a_talk_then_the_native_sdk_is_in_the_workers_process_only(stack: Stack, livekit: LiveKitServer) -> None:
+    async with talking(stack, livekit):
+        (worker,) = stack.server.workers()
+        assert await asyncio.to_thread(maps_the_sdk, worker)
+        assert not await asyncio.to_thread(maps_the_sdk, stack.server.child.pid)
+
+
+def maps_the_sdk(pid: int) -> bool:
+    return "livekit_ffi" in Path(f"/proc/{pid}/maps").read_text()
 
 
 async def test_given_two_humans_then_the_caller_hears_both(stack: Stack, livekit: LiveKitServer) -> None:

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from bridge.errors import Unavailable
+from bridge.model.finding import Finding
 from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
 from bridge.pbx.asterisk.places import CONTEXTS
 from bridge.pbx.asterisk.wire import Down, Up, Wire
@@ -18,16 +18,6 @@ _MODULES = {
     "res_musiconhold.so": "plays while a call has lost its sound",
     "func_uri.so": "keeps callers from forging events",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. `ok` None: could not be seen. `todo` is what the operator does about it."""
-
-    ok: bool | None
-    text: str
-    todo: str = ""
-
 
 _WAY_THERE = "start Asterisk, enable the manager (manager.conf, enabled=yes) and add the user from dialplan/asterisk/manager.conf"
 _WAY_IN = (
