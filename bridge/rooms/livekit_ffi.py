@@ -147,7 +147,7 @@ class ShortCutListener:
         stream.type = audio.AudioStreamType.AUDIO_STREAM_NATIVE
         stream.sample_rate = rate
         stream.num_channels = 1
-        stream.frame_size_ms = 20
+        stream.frame_size_ms = 1000 * samples_per_frame(rate) // rate
         stream.queue_size_frames = 10
         answer = client.FfiClient.instance.request(request)
         self._handle = client.FfiHandle(answer.new_audio_stream.stream.handle.id)

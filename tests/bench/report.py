@@ -42,6 +42,11 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[max(0, min(len(ordered), int(rank)) - 1)]
 
 
+def milliseconds(seconds: float) -> float:
+    """For a reader: to a tenth."""
+    return round(1000 * seconds, 1)
+
+
 def say(text: str) -> None:
     """Progress, for a person who waits."""
     print(text, file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ import argparse
 import asyncio
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +22,8 @@ from bridge.testing.human import RATE, Human
 from bridge.testing.listening import chirp, find, likenesses, tone
 from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Stack
-from tests.bench.report import finish, percentile, say
+from tests.bench.parts.call_times import Times, call_times, spread
+from tests.bench.report import finish, milliseconds, percentile, say
 
 RINGING_TO_REACH = 0.030  # seconds, p95
 ANSWERED_TO_REACH = 0.060  # seconds, p50
@@ -54,16 +55,6 @@ asyncio.run(main())
 """The SDK alone, as its documentation shows it. The first join, which loads things, does not count."""
 
 
-@dataclass(slots=True)
-class Times:
-    """Seconds since the INVITE."""
-
-    ringing: list[float] = field(default_factory=list)
-    answered: list[float] = field(default_factory=list)
-    joined: list[float] = field(default_factory=list)
-    published: list[float] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class FirstWords:
     """Seconds: how far behind the room heard one caller, for the very first words and for words said 5 and 10 s later; `wholeness` is
@@ -88,7 +79,8 @@ async def main(calls: int, listened: int) -> None:
                 human.hum(tone(RATE, 1.0, [_HZ]))
                 await asyncio.sleep(1.0)
                 bare = await _bare_joins(livekit, "before")
-                times = await _times(stack, human, calls)
+                say(f"{calls} calls, one after the other")
+                times = await call_times(stack, human, NUMBER, calls)
                 bare += await _bare_joins(livekit, "after")
                 say(f"listening to the first words of {listened} callers")
                 words = [await _first_words(stack, human) for _ in range(listened)]
@@ -101,24 +93,6 @@ async def _bare_joins(livekit: LiveKitServer, room: str) -> list[float]:
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     return list(json.loads(output))
-
-
-async def _times(stack: Stack, human: Human, calls: int) -> Times:
-    say(f"{calls} calls, one after the other")
-    times = Times()
-    for number in range(calls + 1):
-        call = await stack.carrier.call(NUMBER)
-        identity = f"sip_{call.caller}"
-        await call.answered()
-        published = await human.until("published", identity)
-        if number and call.ringing_at and call.answered_at:  # the first one loads things
-            times.ringing.append(call.ringing_at - call.placed_at)
-            times.answered.append(call.answered_at - call.placed_at)
-            times.joined.append(human.happened("joined", identity)[0].at - call.placed_at)
-            times.published.append(published.at - call.placed_at)
-        await call.hang_up()
-        await human.until("left", identity)
-    return times
 
 
 async def _first_words(stack: Stack, human: Human) -> FirstWords:
@@ -145,24 +119,15 @@ async def _first_words(stack: Stack, human: Human) -> FirstWords:
 
 
 def _report(calls: int, bare: list[float], times: Times, words: list[FirstWords]) -> None:
-    figures = {
-        name: {"p50": _ms(percentile(values, 50)), "p95": _ms(percentile(values, 95))}
-        for name, values in (
-            ("ringing", times.ringing),
-            ("answered", times.answered),
-            ("joined", times.joined),
-            ("published", times.published),
-            ("bare_sdk_join", bare),
-        )
-    }
+    figures = times.figures() | {"bare_sdk_join": spread(bare)}
     late = [each.after_5_s - each.after_10_s for each in words]
     targets = {
-        f"ringing p95 <= {_ms(RINGING_TO_REACH)} ms": percentile(times.ringing, 95) <= RINGING_TO_REACH,
-        f"answered p50 <= {_ms(ANSWERED_TO_REACH)} ms": percentile(times.answered, 50) <= ANSWERED_TO_REACH,
-        f"joined p50 <= bare join + {_ms(JOINED_BEYOND_BARE)} ms": percentile(times.joined, 50)
+        f"ringing p95 <= {milliseconds(RINGING_TO_REACH)} ms": percentile(times.ringing, 95) <= RINGING_TO_REACH,
+        f"answered p50 <= {milliseconds(ANSWERED_TO_REACH)} ms": percentile(times.answered, 50) <= ANSWERED_TO_REACH,
+        f"joined p50 <= bare join + {milliseconds(JOINED_BEYOND_BARE)} ms": percentile(times.joined, 50)
         <= percentile(bare, 50) + JOINED_BEYOND_BARE,
         f"first words whole (worst 20 ms >= {WHOLE})": all(each.wholeness >= WHOLE for each in words),
-        f"kept delay after 5 s <= {_ms(DELAY_TO_REACH)} ms": all(each <= DELAY_TO_REACH for each in late),
+        f"kept delay after 5 s <= {milliseconds(DELAY_TO_REACH)} ms": all(each <= DELAY_TO_REACH for each in late),
     }
     for target, met in targets.items():
         say(f"{'✔' if met else '✘'} {target}")
@@ -173,9 +138,9 @@ def _report(calls: int, bare: list[float], times: Times, words: list[FirstWords]
             "milliseconds": figures,
             "first_words": [
                 {
-                    "behind_ms": _ms(each.first),
-                    "behind_ms_after_5_s": _ms(each.after_5_s),
-                    "behind_ms_after_10_s": _ms(each.after_10_s),
+                    "behind_ms": milliseconds(each.first),
+                    "behind_ms_after_5_s": milliseconds(each.after_5_s),
+                    "behind_ms_after_10_s": milliseconds(each.after_10_s),
                     "wholeness": round(each.wholeness, 3),
                 }
                 for each in words
@@ -184,10 +149,6 @@ def _report(calls: int, bare: list[float], times: Times, words: list[FirstWords]
             "ok": all(targets.values()),
         },
     )
-
-
-def _ms(seconds: float) -> float:
-    return round(1000 * seconds, 1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Processes that benches start beside themselves."""
