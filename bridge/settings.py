@@ -123,6 +123,8 @@ class Rooms(Part):
         parts = urlsplit(self.url)
         if parts.scheme not in ("ws", "wss", "http", "https") or not parts.hostname:
             raise ValueError("url: LiveKit's address looks like wss://livekit.example.com or ws://127.0.0.1:7880")
+        if parts.username or parts.password:
+            raise ValueError("url: LiveKit's address has no user and no password in it: key and secret have places of their own")
         if self.participants:
             raise ValueError("participants live in local rooms: in LiveKit's they are agents, which a rule's room_config dispatches")
         return self

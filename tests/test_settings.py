@@ -68,6 +68,7 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
             ":3: rooms: LiveKit needs key and secret: here, or in the environment as ",
         ),
         ("rooms: {kind: livekit, url: x, key: k, secret: s}\n", ":3: rooms: url: LiveKit's address looks like wss://"),
+        ("rooms: {kind: livekit, url: 'ws://k:s@x', key: k, secret: s}\n", ":3: rooms: url: LiveKit's address has no user"),
         ("rooms: {url: 'ws://x'}\n", ":3: rooms: url and key are LiveKit's: write kind: livekit"),
         (
             "rooms: {kind: livekit, url: 'ws://x', key: k, secret: s, participants: [{rooms: x, kind: echo}]}\n",

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
+from google.protobuf.message import DecodeError
 from livekit.api import LiveKitAPI, TwirpError
 from livekit.api.room_service import RoomService
 from livekit.api.twirp_client import TwirpErrorCode
@@ -35,7 +36,7 @@ class LiveKitLookup:
 
     def __init__(self, access: LiveKitAccess) -> None:
         self._access = access
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=LIMIT))
+        self._session = aiohttp.ClientSession()
 
     async def probe(self) -> None:
         """Raises `Unavailable`, whose text says why, when no room could be had now."""
@@ -77,7 +78,9 @@ class LiveKitLookup:
         """None where there is no such thing. Raises `Unavailable`."""
         client = LiveKitAPI.with_token(token, self._access.url, session=self._session)
         try:
-            return await question(client.room)
+            # The client's own limit never runs: it hands aiohttp `timeout=None`, which is none at all (livekit-api 1.2.2).
+            async with asyncio.timeout(LIMIT):
+                return await question(client.room)
         except TwirpError as error:
             if error.code == TwirpErrorCode.NOT_FOUND:
                 return None
@@ -86,6 +89,8 @@ class LiveKitLookup:
             raise Unavailable(f"LiveKit does not answer within {LIMIT:g} s ({where(self._access)})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"LiveKit cannot be reached ({where(self._access)}): {error}") from None
+        except DecodeError:
+            raise Unavailable(f"what answers at {where(self._access)} is no LiveKit") from None
 
 
 def where(access: LiveKitAccess) -> str:
