@@ -217,12 +217,16 @@ class Calls(Part):
     limit: int = Field(default=100, ge=1, description="calls at the same time")
     over_limit: Literal["reject", "fallback"] = Field(default="reject", description="reject: 503; fallback: the PBX's fallback")
     room_failure: Literal["reject", "fallback"] = Field(default="fallback", description="when a room cannot be had: 503 or the fallback")
+    media_timeout: Seconds = Field(default=15.0, description="seconds without RTP from an answered caller after which the call ends")
+    media_timeout_initial: Seconds = Field(default=30.0, description="the same, as long as none has ever come")
     drain: float = Field(default=0.0, ge=0, description="seconds that calls may go on after SIGTERM; 0 leaves them up for the next server")
 
     def story(self, pin: PinOptions, orphan_limit: int) -> StoryOptions:
         return StoryOptions(
             pin=pin,
             orphan_limit=orphan_limit,
+            media_timeout=self.media_timeout,
+            media_timeout_initial=self.media_timeout_initial,
             over_capacity_falls_back=self.over_limit == "fallback",
             room_failure_falls_back=self.room_failure == "fallback",
         )

@@ -51,7 +51,11 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
     [
         ("cals: {limit: 1}\n", ":3: cals: there is no such key; did you mean calls?"),
         ("calls:\n  limt: 1\n", ":4: calls.limt: there is no such key; did you mean limit?"),
-        ("calls:\n  wholly_new: 1\n", ":4: calls.wholly_new: there is no such key; there are drain, limit, over_limit, room_failure"),
+        (
+            "calls:\n  wholly_new: 1\n",
+            ":4: calls.wholly_new: there is no such key; there are drain, limit, media_timeout, media_timeout_initial, over_limit, "
+            "room_failure",
+        ),
         ("pin: {throttle: {rule: {burst: 1, refil: 2}}}\n", ":3: pin.throttle.rule.refil: there is no such key; did you mean refill?"),
         ("calls: {limit: many}\n", ":3: calls.limit: "),
         ("calls: {limit: 0}\n", ":3: calls.limit: "),

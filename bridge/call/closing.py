@@ -99,7 +99,7 @@ class Closing:
             call.sound = await self._world.choose_node().open(call.call_id, call.rate)
         try:
             if not call.heard:
-                await connect(call, self._options.media_timeout)
+                await connect(call, self._options.audio_timeout)
         except CallOver as error:
             log.warning("the caller was not told why the call ends", error=str(error))
         else:

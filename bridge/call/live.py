@@ -70,7 +70,7 @@ class Call:
 
     `lost_sound`: one whose node is away, and may be back with it. `heard`: the PBX's audio has reached the sound we have now.
     `audible` is set while it is. `connecting`: it is being asked for; `media_refused`: and just failed.
-    `control`: set while the PBX can be told something.
+    `control`: set while the PBX can be told something. `held`: by the caller.
     """
 
     leg: Leg
@@ -83,6 +83,7 @@ class Call:
     audible: asyncio.Event = field(default_factory=asyncio.Event)
     connecting: bool = False
     media_refused: asyncio.Event = field(default_factory=asyncio.Event)
+    held: bool = False
     trace: dict[str, Any] = field(default_factory=dict)
     keys: "asyncio.Queue[KeyEvent]" = field(default_factory=lambda: asyncio.Queue(KEYS_KEPT))
     orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import structlog
 
@@ -187,6 +188,9 @@ class Story:
         call.trace["decision"] = decision.trace.to_json()
         if not isinstance(decision, Refuse):
             call.change(rule_id=decision.rule_id)
+            if pin is None:
+                # After a PIN too: §7.15, the settings of the rule that asks count, not those of the one that is chosen.
+                call.change(media_timeout=_seconds(decision.media.media_timeout))
         return decision
 
     def _accepted(self, decision: Accept | Refuse) -> Accept:
@@ -249,7 +253,7 @@ class Story:
     async def _take_seat(self, call: Call, watchers: Watchers) -> None:
         sound = await self._open_sound(call)
         if call.answered and not call.heard:
-            await connect(call, self._options.media_timeout)
+            await connect(call, self._options.audio_timeout)
         try:
             async with asyncio.timeout(self._options.seat_timeout):
                 call.seat = await sound.take_seat(call.full_ticket)
@@ -265,7 +269,7 @@ class Story:
     async def _open_sound(self, call: Call) -> Sound:
         if call.sound is None:
             try:
-                async with asyncio.timeout(self._options.media_timeout):
+                async with asyncio.timeout(self._options.audio_timeout):
                     call.sound = await self._open_somewhere(call)
             except (Unavailable, TimeoutError) as error:
                 detail = str(error) or "the node does not answer"
@@ -354,8 +358,13 @@ class Story:
         sound = await self._open_sound(call)
         await remember(call, state=state, answered_at=call.note.answered_at or self._world.clock.now())
         if not call.heard:
-            await connect(call, self._options.media_timeout)
+            await connect(call, self._options.audio_timeout)
         return sound
+
+
+def _seconds(length: timedelta | None) -> float | None:
+    """None where there is no opinion (§1.6: 0 is none)."""
+    return length.total_seconds() or None if length is not None else None
 
 
 def open_call(leg: Leg, new_call_id: Callable[[], str], now: float) -> Call:

@@ -10,6 +10,7 @@ import structlog
 
 from bridge.call.commands import connect
 from bridge.call.live import CALL_ENDED, AskAgain, Call, HangUp, Transfer
+from bridge.call.media_timeout import MediaTimeout
 from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
@@ -63,11 +64,12 @@ class Watchers:
         self._digits: asyncio.Queue[str] = asyncio.Queue(DIGITS_WAITING)
 
     def watch_leg(self) -> None:
-        """From the first moment: the leg's end, its events, and orders from outside."""
+        """From the first moment: the leg's end, its events, whether anything comes from the caller, and orders from outside."""
         self._start(self._leg_end())
         self._start(self._leg_events())
         self._start(self._orders())
         self._start(self._audio())
+        self._start(MediaTimeout(self._call, self._options, self._world.clock, excused=self._need_not_send).watch())
         if not self._call.control.is_set():
             self._start(self._without_control())
 
@@ -103,8 +105,10 @@ class Watchers:
                     self._call.control.set()
                     await self._control_is_back()
                 case Held():
+                    self._call.held = True
                     log.info("held by the caller")
                 case Resumed():
+                    self._call.held = False
                     log.info("the caller is back from hold")
 
     async def _pressed(self, digit: str) -> None:
@@ -149,6 +153,10 @@ class Watchers:
             except Unavailable:
                 await asyncio.sleep(AUDIO_MISSED)
 
+    def _need_not_send(self) -> bool:
+        """Hold may be silent (docs/differences.md), and who is being handed on talks to somebody else."""
+        return self._call.held or self._transferring is not None
+
     async def _misses_audio(self, sound: Sound) -> bool:
         """Returns once audio was gone for too long (True), or is back. A transfer, a new connection and the PBX's absence bring it back
         themselves, or end the call."""
@@ -164,7 +172,7 @@ class Watchers:
 
     async def _connect_again(self) -> None:
         call = self._call
-        await connect(call, self._options.media_timeout)
+        await connect(call, self._options.audio_timeout)
         log.warning("audio is back after a loss")
         if call.note.state is CallState.PIN:
             call.press(AskAgain())

@@ -17,7 +17,7 @@ from bridge.model.ticket import RoomTicket
 
 _Message = TypeVar("_Message")
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Raised when the two ends would misunderstand one another; a node and a controller of different versions part at once."""
 
 LINE_LIMIT: Final = 1 << 20
@@ -57,6 +57,12 @@ class Connected(Request):
 class Disconnected(Request):
     kind: Literal["disconnected"] = "disconnected"
     call_id: str
+
+
+class SilentFor(Request):
+    kind: Literal["silent_for"] = "silent_for"
+    call_id: str
+    seconds: float = Field(ge=0, le=3600)
 
 
 class Play(Request):
@@ -210,6 +216,7 @@ FromController = (
     | Invite
     | Connected
     | Disconnected
+    | SilentFor
     | Play
     | Stop
     | Snapshot

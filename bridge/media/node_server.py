@@ -356,6 +356,8 @@ class _Controller:
                 return await (await server.sound(request.call_id)).connected()
             case m.Disconnected():
                 return await (await server.sound(request.call_id)).disconnected()
+            case m.SilentFor():
+                return await (await server.sound(request.call_id)).silent_for(request.seconds)
             case m.Play():
                 return await server.play(request.call_id, Clip(request.clip, request.loop))
             case m.Stop():

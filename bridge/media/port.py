@@ -93,6 +93,10 @@ class Sound(Protocol):
     async def disconnected(self) -> None:
         """Returns once the PBX is not connected; at once if it is not."""
 
+    async def silent_for(self, seconds: float) -> None:
+        """Returns once the PBX has brought no frame of the caller for so long, connected or not; at once if it has not. No frame says
+        less than no packet: there are callers who send nothing while they say nothing."""
+
     async def play(self, clip: Clip) -> bool:
         """Play to the PBX, instead of the room and of any clip before. True if played to the end, False if stopped (by `stop`,
         another `play` or the end of the sound). Playing waits for the PBX while it is not connected."""

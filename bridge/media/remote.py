@@ -256,6 +256,9 @@ class RemoteSound:
         except Unavailable:
             return
 
+    async def silent_for(self, seconds: float) -> None:
+        await self._node.ask(m.SilentFor, patient=True, call_id=self._call_id, seconds=seconds)
+
     async def play(self, clip: Clip) -> bool:
         try:
             return bool(await self._node.ask(m.Play, patient=True, call_id=self._call_id, clip=clip.name, loop=clip.loop))

@@ -95,6 +95,7 @@ class NodeSound:
         self._is_disconnected = asyncio.Event()
         self._is_disconnected.set()
         self._lost_at: float | None = None
+        self._heard_at = now()
         self._closed = False
 
     @property
@@ -122,6 +123,12 @@ class NodeSound:
 
     async def disconnected(self) -> None:
         await self._is_disconnected.wait()
+
+    async def silent_for(self, seconds: float) -> None:
+        """See the port. Raises `Unavailable` when the sound is closed meanwhile."""
+        while (left := self._heard_at + seconds - self._now()) > 0 and not self._closed:  # noqa: ASYNC110  (an event would be set 50 times a second)
+            await asyncio.sleep(left)
+        self._must_be_open()
 
     async def play(self, clip: Clip) -> bool:
         if self._closed:
@@ -178,7 +185,10 @@ class NodeSound:
         """The caller's next 20 ms go to the room. Raises what `Line.receive` raises."""
         if self._line is not None:
             frame = self._line.receive()
-            if frame is not None and self._room_seat is not None:
+            if frame is None:
+                return
+            self._heard_at = self._now()
+            if self._room_seat is not None:
                 self._room_seat.say(frame)
 
     def speak(self) -> None:

@@ -25,6 +25,7 @@ class EndReason(StrEnum):
     DUPLICATE_IDENTITY = "duplicate-identity"
     ROOM_FAILED = "room-failed"  # the room could not be joined
     MEDIA_FAILED = "media-failed"  # the PBX's audio could not be had, or not again
+    MEDIA_TIMEOUT = "media-timeout"  # nothing came from the caller any more
     REQUESTED = "rpc"  # somebody asked us to hang up
     TRANSFERRED = "transferred"
     SHUTDOWN = "shutdown"

@@ -35,6 +35,7 @@ class CallNote(BaseModel):
 
     `company_until` and `over_at` are the absolute deadlines of the wait for company and of the whole call. The call's sound is not named:
     every node tells by call id what it carries. `metadata_in_rule`: the ticket's metadata was too long to keep, the rule still has it.
+    `media_timeout`: seconds, where the trunk or the rule has its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -52,6 +53,7 @@ class CallNote(BaseModel):
     ringing_timeout_status: int = Field(default=486, ge=400, le=699)
     company_until: float | None = None
     over_at: float | None = None
+    media_timeout: float | None = Field(default=None, gt=0)
 
     def to_text(self) -> str:
         """ASCII, one line, a few hundred characters, at most TEXT_LIMIT.

@@ -112,6 +112,10 @@ class Leg(Protocol):
         """The call's audio is gone, and nobody said why: see where the PBX has it. Taken elsewhere by somebody, the leg ends (`taken_away`)
         and is left to them; else the loss is told as `MediaLost`."""
 
+    async def received_packets(self) -> int | None:
+        """How many RTP packets of any kind have come from the caller so far: another number than before means that some came since. None
+        where the PBX cannot tell, as of a call that is no SIP call."""
+
     async def send_digits(self, digits: str) -> None:
         """Send `0-9 * # A-D` to the phone; `w` pauses half a second."""
 

@@ -91,6 +91,9 @@ class FakeSound:
         self._connected = asyncio.Event()
         self._disconnected = asyncio.Event()
         self._disconnected.set()
+        self._silent = asyncio.Event()
+        self._silent.set()
+        self._silent_since = asyncio.get_running_loop().time()
         self._stop = asyncio.Event()
 
     @property
@@ -115,6 +118,16 @@ class FakeSound:
 
     async def disconnected(self) -> None:
         await self._disconnected.wait()
+
+    async def silent_for(self, seconds: float) -> None:
+        await self._world.command("sound.silent_for")
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._silent.wait()
+            left = self._silent_since + seconds - loop.time()
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
 
     async def play(self, clip: Clip) -> bool:
         self._stop.set()
@@ -184,6 +197,14 @@ class FakeSound:
         self._leg = None
         self._connected.clear()
         self._disconnected.set()
+        self.caller_sends(False)
+
+    def caller_sends(self, frames: bool) -> None:
+        if frames:
+            self._silent.clear()
+        elif not self._silent.is_set():
+            self._silent_since = asyncio.get_running_loop().time()
+            self._silent.set()
 
 
 @dataclass

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from enum import Enum, auto
 
 from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.model.caller import Caller
@@ -11,6 +12,14 @@ from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import MediaAddress
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
 from bridge.testing.fake_world import Ear, FakeWorld, until_none
+
+
+class Sends(Enum):
+    """What a caller's phone sends."""
+
+    VOICE = auto()
+    PACKETS = auto()  # without a frame in them: comfort noise, say
+    NOTHING = auto()
 
 
 class FakeLeg:
@@ -31,8 +40,10 @@ class FakeLeg:
         self.media_lease = 10
         self.notes: list[str] = []
         self.digits_sent = ""
+        self.asked_for_packets = 0
         self.transfer_outcome: asyncio.Future[TransferResult] = asyncio.get_running_loop().create_future()
         self.superseded = False
+        self.counts_packets = True
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._world = world
         self._caller = caller
@@ -43,6 +54,9 @@ class FakeLeg:
         self._control = True
         self._taken_away = False
         self._sound: Ear | None = None
+        self._sends = Sends.VOICE
+        self._packets_before = 0.0
+        self._sends_since = asyncio.get_running_loop().time()
         self._events: asyncio.Queue[LegEvent | None] = asyncio.Queue()
 
     # What the story may read and do
@@ -89,6 +103,7 @@ class FakeLeg:
         else:
             self._sound = sound
             sound.pbx_connected(self)
+            sound.caller_sends(self._sends is Sends.VOICE)
 
     def set_media_lease(self, seconds: int) -> None:
         self.media_lease = seconds
@@ -102,6 +117,12 @@ class FakeLeg:
             self.end(Ending(EndedBy.PBX, cause="moved elsewhere", taken_away=True))
         else:
             self.happened(MediaLost())
+
+    async def received_packets(self) -> int | None:
+        await self._world.command("leg.received_packets")
+        self._check("received_packets")
+        self.asked_for_packets += 1
+        return self._packets if self.counts_packets else None
 
     async def send_digits(self, digits: str) -> None:
         await self._command("send_digits")
@@ -148,6 +169,19 @@ class FakeLeg:
     def happened(self, event: LegEvent) -> None:
         if not self.ending.done():
             self._events.put_nowait(event)
+
+    @property
+    def _packets(self) -> int:
+        """Fifty a second while anything is sent."""
+        sent = asyncio.get_running_loop().time() - self._sends_since if self._sends is not Sends.NOTHING else 0.0
+        return round(50 * (self._packets_before + sent))
+
+    def sends(self, what: Sends) -> None:
+        """The caller sends this from now on; a new one sends voice."""
+        self._packets_before = self._packets / 50
+        self._sends, self._sends_since = what, asyncio.get_running_loop().time()
+        if self._sound is not None:
+            self._sound.caller_sends(what is Sends.VOICE)
 
     def press(self, keys: str) -> None:
         for key in keys:

@@ -21,6 +21,8 @@ class Ear(Protocol):
 
     def pbx_hung_up(self) -> None: ...
 
+    def caller_sends(self, frames: bool) -> None: ...
+
 
 async def _nothing(_command: str) -> None:
     return None

@@ -10,10 +10,10 @@ from bridge.model.caller import Caller
 from bridge.model.record import CallRecord
 from bridge.store.port import Level
 from bridge.testing.fake_media import FakeNode, FakeSeat, FakeSound
-from bridge.testing.fake_pbx import FakeLeg, FakePbx
+from bridge.testing.fake_pbx import FakeLeg, FakePbx, Sends
 from bridge.testing.fake_world import FakeWorld
 
-__all__ = ["FakeDispatcher", "FakeLeg", "FakeNode", "FakePbx", "FakeSeat", "FakeSound", "FakeWorld", "MemoryStore"]
+__all__ = ["FakeDispatcher", "FakeLeg", "FakeNode", "FakePbx", "FakeSeat", "FakeSound", "FakeWorld", "MemoryStore", "Sends"]
 
 
 @dataclass

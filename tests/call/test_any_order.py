@@ -17,7 +17,7 @@ from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
 from bridge.pbx.port import Held, Resumed, TransferResult
-from bridge.testing.fakes import FakeDispatcher, FakeLeg, FakeNode, FakeWorld, MemoryStore
+from bridge.testing.fakes import FakeDispatcher, FakeLeg, FakeNode, FakeWorld, MemoryStore, Sends
 from bridge.testing.time_travel import travel
 from tests.call.stage import CALLER, PIN, Stage, open_rule, pin_rule, stage
 
@@ -81,6 +81,10 @@ EVENTS: dict[str, Event] = {
     "media lost": lambda _, leg: leg.lose_media(),
     "control lost": lambda _, leg: leg.lose_control(),
     "control back": lambda _, leg: leg.regain_control(),
+    "sends nothing": lambda _, leg: leg.sends(Sends.NOTHING),
+    "sends packets": lambda _, leg: leg.sends(Sends.PACKETS),
+    "speaks": lambda _, leg: leg.sends(Sends.VOICE),
+    "cannot count": lambda _, leg: setattr(leg, "counts_packets", False),
     "held": lambda _, leg: leg.happened(Held()),
     "resumed": lambda _, leg: leg.happened(Resumed()),
     "room closes": _at_the_seat(SeatGone("room_deleted")),

@@ -239,6 +239,36 @@ async def test_given_a_connection_when_the_pbx_ends_it_then_the_sound_and_its_se
         assert await sound.snapshot() == SoundState("call", True, None, "lobby", False)
 
 
+async def test_given_a_caller_who_stops_when_waited_for_then_their_silence_is_told_and_not_before(node: InProcessNode) -> None:
+    loop = asyncio.get_running_loop()
+    sound, channel = await connected(node)
+    async with channel:
+        async with asyncio.timeout(5):
+            assert await silence_told_after(sound, channel, 0.3) >= 0.3 - 0.04
+        began = loop.time()
+        await sound.silent_for(0.3)
+        assert loop.time() - began < 0.3, "at once: it has been longer"
+
+
+async def silence_told_after(sound: Sound, channel: Channel, seconds: float) -> float:
+    """Speak for half a second; how long after the last word the silence was told."""
+    loop = asyncio.get_running_loop()
+    silent, said_at = asyncio.create_task(sound.silent_for(seconds)), loop.time()
+    for number in range(25):
+        if not silent.done():
+            channel.say(numbered(number))
+            said_at = loop.time()
+            await asyncio.sleep(0.02)
+    await silent
+    return loop.time() - said_at
+
+
+async def test_given_no_connection_when_waited_for_then_that_is_silence_too(node: InProcessNode) -> None:
+    sound = await node.open("call", 8_000)
+    async with asyncio.timeout(5):
+        await sound.silent_for(0.05)
+
+
 async def test_given_a_connection_when_a_new_one_comes_then_it_wins_and_the_old_one_ends(node: InProcessNode) -> None:
     sound, old = await connected(node)
     await old.hear(1)
@@ -398,7 +428,7 @@ async def test_given_a_sound_when_closed_then_all_that_waits_for_it_is_told(node
     await ended(channel)
     assert channel.messages[-1] == (0x00, b"")
     assert await sound.play(Clip(ClipName.WELCOME)) is False
-    for refused in (sound.invite(), sound.connected(), sound.take_seat(ticket("call"))):
+    for refused in (sound.invite(), sound.connected(), sound.silent_for(0.0), sound.take_seat(ticket("call"))):
         with pytest.raises(Unavailable, match="closed"):
             await refused
     assert await node.sounds() == {}

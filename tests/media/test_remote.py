@@ -24,7 +24,7 @@ from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
 from bridge.rooms.local import LocalRooms
 from tests.media.channel import Channel
-from tests.media.test_node import CLIPS, numbered
+from tests.media.test_node import CLIPS, numbered, silence_told_after
 
 QUICK = RemoteNodeOptions(Path(), ping_interval=0.05, ping_timeout=0.5, longest_wait=0.1)
 
@@ -168,6 +168,16 @@ async def test_given_a_clip_when_played_from_afar_then_its_end_and_its_stop_are_
             await sound.stop()
             assert await playing is False
         await sound.disconnected()
+
+
+async def test_given_a_caller_who_stops_when_waited_for_from_afar_then_their_silence_is_told(served: InProcessNode, place: Path) -> None:
+    async with controller(place) as remote:
+        sound, channel = await on_air(remote, "call")
+        async with channel:
+            async with asyncio.timeout(5):
+                assert await silence_told_after(sound, channel, 0.2) >= 0.2 - 0.04
+        with pytest.raises(Unavailable):
+            await RemoteSound(remote, "another").silent_for(0.0)
 
 
 async def test_given_what_cannot_be_had_then_the_nodes_words_come_back(served: InProcessNode, place: Path) -> None:

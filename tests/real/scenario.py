@@ -9,6 +9,7 @@ from bridge.model.record import CallRecord
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.listening import is_tone, tone
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
+from bridge.testing.phone import Phone
 from bridge.testing.recording import Samples
 from bridge.testing.stack import Stack
 
@@ -105,11 +106,11 @@ def is_hold_music(samples: Samples) -> bool:
     return is_tone(samples, 8000, HOLD_MUSIC_HZ)
 
 
-def records_of(stack: Stack, call: CarrierCall) -> list[CallRecord]:
+def records_of(stack: Stack, call: CarrierCall | Phone) -> list[CallRecord]:
     return [record for record in stack.server.call_records() if record.number == call.caller]
 
 
-async def the_record(stack: Stack, call: CarrierCall, within: float = 12.0) -> CallRecord:
+async def the_record(stack: Stack, call: CarrierCall | Phone, within: float = 12.0) -> CallRecord:
     """The one record of this call. Raises AssertionError for none, or more than one."""
     deadline = time.monotonic() + within
     while not (found := records_of(stack, call)):

@@ -16,6 +16,7 @@ from bridge.testing.carrier import CarrierCall
 from bridge.testing.carrier_config import TRANSFERRED, TRANSFERRED_HZ
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ
+from bridge.testing.phone import SILENCE, Phone
 from bridge.testing.stack import Stack
 from tests.real.scenario import (
     CONFIGURATION,
@@ -153,6 +154,31 @@ async def test_given_a_talk_when_handed_on_and_the_carrier_refuses_then_the_call
         await hears_itself(call)
         await call.hang_up()
         assert (await the_record(stack, call)).end_reason is EndReason.HANGUP
+
+
+async def test_given_headers_when_handed_on_then_the_refer_says_who_refers_and_no_more(stack: Stack) -> None:
+    """More than Referred-By cannot be put on a REFER by Asterisk 22.10 (docs/differences.md)."""
+    async with application(stack) as app, Phone(stack.pbx.sip_address) as phone:
+        assert (await phone.call(ECHO)).status == 200
+        phone.send(SILENCE)
+        await talks(app)
+        (call,) = app.registry.calls()
+        headers = {"Referred-By": '"Desk, 1" <sip:desk@example.net>', "X-Reason": "lunch"}
+        result = await app.registry.transfer(call.call_id, "sip:nurse@192.0.2.1", headers)
+        assert result.ok, result
+        refer = await phone.asked("REFER")
+        assert (refer["Refer-To"], refer["Referred-By"], refer["X-Reason"]) == ("sip:nurse@192.0.2.1", headers["Referred-By"], "")
+        await phone.ended(5.0)
+        assert (await the_record(stack, phone)).end_reason is EndReason.TRANSFERRED
+
+
+async def talks(app: Application) -> None:
+    """Returns once the one call there is does."""
+    opened = False
+    async with asyncio.timeout(5.0):
+        while not opened:
+            opened = any([(await sound.snapshot()).opened for sound in (await app.node.sounds()).values()])
+            await asyncio.sleep(0.05)
 
 
 async def test_given_a_call_that_is_not_talking_when_handed_on_then_it_is_refused_and_goes_on(stack: Stack) -> None:

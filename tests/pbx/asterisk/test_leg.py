@@ -11,7 +11,7 @@ from bridge.model.media_address import MediaAddress
 from bridge.pbx.asterisk.leg import MOVE_LIMIT, TRANSFER_LIMIT
 from bridge.pbx.asterisk.notes import NOTE
 from bridge.pbx.port import Leg, MediaLost, TransferResult
-from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer, failure, silence
+from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer, Script, failure, silence
 from tests.pbx.asterisk.stage import exchange, until
 
 TOKEN, OTHER_TOKEN = "7b4c1d9e-0000-4000-8000-000000000001", "7b4c1d9e-0000-4000-8000-000000000002"
@@ -120,6 +120,26 @@ async def test_given_media_lost_then_only_the_loss_of_the_current_connection_is_
         assert on.events(leg) == [MediaLost()]
 
 
+@pytest.mark.parametrize(
+    ("says", "packets"), [("0", 0), ("1287", 1287), ("4294967295", 4294967295), ("", None), ("-1", None), ("²", None), ("9" * 5000, None)]
+)
+async def test_given_asterisks_count_of_packets_then_it_is_a_number_or_it_cannot_tell(
+    server: AmiServer, says: str, packets: int | None
+) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        channel.variables["CHANNEL(rtcp,rxcount)"] = says
+        assert await leg.received_packets() == packets
+
+
+async def test_given_a_call_without_sip_then_asterisk_is_not_asked_for_its_packets(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        _, leg = await on.call(technology="IAX2")
+        asked = len(server.named("Getvar"))
+        assert await leg.received_packets() is None
+        assert len(server.named("Getvar")) == asked
+
+
 async def test_given_digits_to_send_then_each_is_a_tone_of_its_own_and_w_a_pause(server: AmiServer) -> None:
     async with exchange(server) as on:
         channel, leg = await on.call()
@@ -177,6 +197,7 @@ COMMANDS: dict[str, Callable[[Leg], Awaitable[object]]] = {
     "reject": lambda leg: leg.reject(486),
     "fall_back": lambda leg: leg.fall_back(),
     "connect": lambda leg: leg.connect(ADDRESS),
+    "received_packets": lambda leg: leg.received_packets(),
     "send_digits": lambda leg: leg.send_digits("1"),
     "transfer": lambda leg: leg.transfer("sip:a@example.net", {}),
     "remember": lambda leg: leg.remember("note"),
@@ -210,8 +231,10 @@ async def test_given_an_asterisk_that_does_not_obey_then_commands_say_it_is_unav
 ) -> None:
     async with exchange(server, action_timeout=1.0) as on:
         _, leg = await on.call()
+        disobey: Script = silence if answer == "silent" else lambda action: failure(action, "Permission denied")
         for name in ("Redirect", "Setvar", "PJSIPHangup", "PlayDTMF"):
-            server.script(name, silence if answer == "silent" else lambda action: failure(action, "Permission denied"))
+            server.script(name, disobey)
+        server.script("Getvar", lambda action: disobey(action) if action["Channel"] else server.well_behaved(action))
         with pytest.raises(Unavailable, match="Permission denied" if answer == "refused" else "within 1 s"):
             await COMMANDS[command](leg)
 
@@ -294,11 +317,23 @@ async def test_given_a_transfer_then_its_outcome_is_what_the_dialplan_tells(
         channel, leg = await on.call()
         transferring = asyncio.create_task(leg.transfer("<sip:+15550188@example.net>", {"X-Reason": "lunch"}))
         await server.until(lambda: server.named("Redirect"))
-        setvar, redirect = on.said()
+        _, setvar, redirect = on.said()
         assert (setvar["Variable"], setvar["Value"]) == ("ROOMLINE_TARGET", "PJSIP/sip:+15550188@example.net")
         assert moved_to(redirect) == (channel.name, "roomline-transfer", "s", "1")
         transferred(server, channel, status, protocol)
         assert await transferring == result
+
+
+async def test_given_headers_on_a_transfer_then_who_refers_is_said_and_not_again_with_the_next(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        for headers, says in (({"X-Reason": "lunch", "referred-by": "<sip:desk@example.net>"}, "<sip:desk@example.net>"), ({}, "")):
+            transferring = asyncio.create_task(leg.transfer("sip:a@example.net", headers))
+            await server.until(lambda: channel.context == "roomline-transfer")
+            assert channel.variables["SIPREFERREDBYHDR"] == says
+            channel.context = "roomline-watch"
+            transferred(server, channel, "FAILURE", "486")
+            await transferring
 
 
 async def test_given_a_call_without_sip_when_transferred_then_the_target_is_as_it_was_asked(server: AmiServer) -> None:
