@@ -269,7 +269,7 @@ class Story:
     async def _open_sound(self, call: Call) -> Sound:
         if call.sound is None:
             try:
-                async with asyncio.timeout(self._options.audio_timeout):
+                async with asyncio.timeout(self._options.node_timeout):
                     call.sound = await self._open_somewhere(call)
             except (Unavailable, TimeoutError) as error:
                 detail = str(error) or "the node does not answer"

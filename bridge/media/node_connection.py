@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from bridge.errors import RemoteProtocolError, RoomlineError, Superseded, Unavailable
+from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
 from bridge.media import messages as m
 from bridge.media.epoch import Epoch
 from bridge.media.port import NodeLoad
@@ -74,6 +74,8 @@ class NodeConnection:
 
     async def ask(self, request: type[m.Request], timeout: float | None, **fields: Any) -> Any:
         """Raises NodeGone or Superseded when the connection goes, Unavailable when the node refuses or takes too long."""
+        if self._writer.is_closing():
+            raise NodeGone("the media node has just gone")  # uvloop would raise a RuntimeError
         self._ids += 1
         number = self._ids
         future = self._waiting[number] = asyncio.get_running_loop().create_future()

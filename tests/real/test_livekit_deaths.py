@@ -170,7 +170,7 @@ async def test_given_a_talk_when_the_node_dies_then_hold_music_and_a_new_seat_wi
     call, human = node_death.calls[State.TALKING], node_death.human
     back = heard_tone(call, (HUMAN_HZ,), node_death.struck_at + 1.0)
     assert back is not None
-    assert back - node_death.struck_at < 4.0  # three seconds, and what WebRTC takes to be heard
+    assert back - node_death.struck_at < 6.0  # 2.5 s killed and 3.5 s frozen, where the machine has nothing else to do
     await both_hear(call, human)
     assert len(human.happened("joined", identity_of(call))) == 2
     seen = human.sees(identity_of(call))
