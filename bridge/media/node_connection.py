@@ -5,6 +5,7 @@ When it is kept, made again and given up is `remote.py`'s.
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
@@ -62,6 +63,10 @@ class NodeConnection:
                     raise Superseded(reason)
                 case m.Hello() | m.Welcome():
                     raise RemoteProtocolError("a second greeting")
+
+    def expect_a_call(self) -> None:
+        """Counted before the node says so: of calls that come at the same moment, each sees those before it."""
+        self.load = replace(self.load, calls=self.load.calls + 1, room_for=max(0, self.load.room_for - 1))
 
     def close(self, why: RoomlineError) -> None:
         """Everybody who waits is told."""

@@ -218,6 +218,7 @@ class RemoteNode:
     async def open(self, call_id: str, rate: int) -> "RemoteSound":
         if call_id in self._to_close:
             await self._close_now(self._now(), call_id)
+        self._now().expect_a_call()
         await self.ask(m.Open, call_id=call_id, rate=rate)
         return RemoteSound(self, call_id)
 

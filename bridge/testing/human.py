@@ -135,7 +135,7 @@ class Human:
         """The last of `count` such events, waited for. Raises AssertionError."""
         deadline = time.monotonic() + within
         while len(found := self.happened(name, identity)) < count:
-            assert time.monotonic() < deadline, f"no {name} of {identity} within {within} s: {self.events}"  # noqa: S101  (for tests)
+            assert time.monotonic() < deadline, f"no {name} of {identity} within {within} s: {self.events[-10:]}"  # noqa: S101  (for tests)
             await asyncio.sleep(0.01)
         return found[count - 1]
 
