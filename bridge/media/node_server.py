@@ -347,6 +347,7 @@ class _Controller:
             case m.Probe():
                 return await server.probe()
             case m.Open():
+                self._load = None  # the controller counts ahead of us: it is told how it came out, whatever that is
                 return await server.open(request.call_id, request.rate)
             case m.Sounds():
                 return await server.sounds()

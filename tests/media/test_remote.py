@@ -155,6 +155,7 @@ async def test_given_two_calls_when_they_are_seated_from_afar_then_they_hear_eac
 async def test_given_calls_at_the_same_moment_then_each_counts_before_the_node_says_so(served: InProcessNode, place: Path) -> None:
     """Or all of them would choose the same node."""
     async with controller(place) as remote:
+        await eventually(lambda: remote.load() == NodeLoad(calls=0, room_for=3))
         opening = [asyncio.create_task(remote.open(f"call {number}", 8000)) for number in range(2)]
         await asyncio.sleep(0)
         assert remote.load() == NodeLoad(calls=2, room_for=1)
