@@ -16,7 +16,7 @@ from bridge.media.sparse_log import SparseLog
 from bridge.model.ending import EndReason
 from bridge.model.ticket import RoomTicket
 from bridge.rooms.livekit_audio import AudioWay
-from bridge.rooms.livekit_lookup import LiveKitLookup
+from bridge.rooms.livekit_lookup import LiveKitLookup, where
 from bridge.rooms.livekit_seat import LiveKitSeat, SeatOptions
 from bridge.rooms.livekit_token import LiveKitAccess
 
@@ -109,7 +109,7 @@ class LiveKitRooms:
             async with asyncio.timeout(WATCH_LIMIT):
                 await self._lookup.probe()
         except TimeoutError:
-            return f"LiveKit does not answer within {WATCH_LIMIT:g} s"
+            return f"LiveKit does not answer within {WATCH_LIMIT:g} s ({where(self._access)})"
         except Unavailable as error:
             return str(error)
         return ""

@@ -7,6 +7,10 @@ the event loop, and sending a frame subscribes and unsubscribes to wait for an a
     returns);
   * acknowledgements end at the callback, unless they are of an error;
   * a frame that comes goes by its stream straight to its track's queue, in the SDK's thread, without the event loop.
+
+And a room is joined by one try: where the connection breaks in the middle, the SDK tries three times more, for a minute, and its public
+face lets nobody stop it. A caller who has long gone would come to the room then, and drive themselves out of it if they had called again.
+
 All of it rests on the SDK's inside. `short_cut` hands it out for the versions it was tried on only; with any other one the public way
 is gone, which is slower and right.
 
@@ -50,12 +54,24 @@ class ShortCut:
         self._library = instance._ffi_lib
         self._router = Router(self._library.livekit_ffi_drop_handle)
         self._router.take_over(instance)
+        instance.request = joining_by_one_try(instance.request)  # the SDK has one client, for all its rooms
 
     def speaker(self, name: str, rate: int) -> "ShortCutSpeaker":
         return ShortCutSpeaker(self._library, name, rate)
 
     def listener(self, track: rtc.Track, rate: int, frames: TrackFrames) -> "ShortCutListener":
         return ShortCutListener(self._router, track, rate, frames)
+
+
+def joining_by_one_try(ask: Callable[[ffi.FfiRequest], ffi.FfiResponse]) -> Callable[[ffi.FfiRequest], ffi.FfiResponse]:
+    """The SDK's way to ask its native side, with no further try at a join that has failed."""
+
+    def request(asked: ffi.FfiRequest) -> ffi.FfiResponse:
+        if asked.HasField("connect"):
+            asked.connect.options.join_retries = 0
+        return ask(asked)
+
+    return request
 
 
 class Router(client.FfiQueue[ffi.FfiEvent]):

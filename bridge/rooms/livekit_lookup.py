@@ -4,7 +4,10 @@ The SDK's own session in the room is `livekit_session.py`'s.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
+from types import SimpleNamespace
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -17,7 +20,8 @@ from livekit.protocol.models import ParticipantInfo, TrackType
 from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
 
 from bridge.errors import Unavailable
-from bridge.rooms.livekit_token import LiveKitAccess, list_token, look_token
+from bridge.model.ticket import RoomTicket
+from bridge.rooms.livekit_token import SKEW, LiveKitAccess, list_token, look_token
 
 LIMIT: Final = 3.0
 """Seconds for one question: livekit-sip's limit for its lookups (§2.7), and well inside the 5 s that DESIGN §5 gives."""
@@ -36,7 +40,11 @@ class LiveKitLookup:
 
     def __init__(self, access: LiveKitAccess) -> None:
         self._access = access
-        self._session = aiohttp.ClientSession()
+        self._ahead = 0.0
+        """Seconds that LiveKit's clock was ahead of ours when it answered last."""
+        watching = aiohttp.TraceConfig()
+        watching.on_request_end.append(self._compare_clocks)
+        self._session = aiohttp.ClientSession(trace_configs=[watching])
 
     async def probe(self) -> None:
         """Raises `Unavailable`, whose text says why, when no room could be had now."""
@@ -51,8 +59,9 @@ class LiveKitLookup:
             if each.state in (ParticipantInfo.State.JOINED, ParticipantInfo.State.ACTIVE)
         )
 
-    async def why_not(self, room_name: str, refused: str) -> str:
-        """Why nobody was let into this room, as clearly as can be known: what the SDK says of a full room is "500"."""
+    async def why_not(self, ticket: RoomTicket, refused: str) -> str:
+        """Why the ticket's participant was not let in, as clearly as can be known: what the SDK says of a full room is "500"."""
+        room_name = ticket.room_name
         try:
             async with asyncio.timeout(EXPLANATION_LIMIT):
                 rooms = await self._ask(list_token(self._access), lambda room: room.list_rooms(ListRoomsRequest(names=[room_name])))
@@ -63,7 +72,11 @@ class LiveKitLookup:
             return refused
         except Unavailable as error:
             return str(error)
-        return f"the room is full: {here} of {limit} participants" if 0 < limit <= here else refused
+        if 0 < limit <= here:
+            return f"the room is full: {here} of {limit} participants"
+        if ticket.room_preset and " 500 " in refused:  # LiveKit itself writes the reason into its own log only
+            return f"{refused}; does LiveKit have the room preset {ticket.room_preset!r} among its room_configurations?"
+        return refused
 
     async def close(self) -> None:
         await self._session.close()
@@ -84,22 +97,33 @@ class LiveKitLookup:
         except TwirpError as error:
             if error.code == TwirpErrorCode.NOT_FOUND:
                 return None
-            raise Unavailable(_refusal(error)) from None
+            raise Unavailable(self._refusal(error)) from None
         except TimeoutError:
             raise Unavailable(f"LiveKit does not answer within {LIMIT:g} s ({where(self._access)})") from None
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"LiveKit cannot be reached ({where(self._access)}): {error}") from None
-        except DecodeError:
+        except (DecodeError, AttributeError):  # the SDK takes for granted that an error is a JSON object
             raise Unavailable(f"what answers at {where(self._access)} is no LiveKit") from None
+
+    def _refusal(self, error: TwirpError) -> str:
+        if error.status not in (401, 403):
+            return f"LiveKit answers {error.status}: {error.message or error.code}"
+        if abs(self._ahead) > SKEW.total_seconds():
+            apart = f"{abs(self._ahead) / 3600:.0f} hours {'ahead of' if self._ahead > 0 else 'behind'}"
+            return f"LiveKit refuses our key ({where(self._access)}): its clock is {apart} ours, set both right"
+        return f"LiveKit refuses our key ({where(self._access)}): are key and secret its own?"
+
+    async def _compare_clocks(
+        self, _session: aiohttp.ClientSession, _context: SimpleNamespace, ended: aiohttp.TraceRequestEndParams
+    ) -> None:
+        """By the time that every HTTP server puts into its answers (RFC 9110, section 6.6.1)."""
+        try:
+            self._ahead = parsedate_to_datetime(ended.response.headers.get("Date", "")).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            self._ahead = 0.0
 
 
 def where(access: LiveKitAccess) -> str:
     """LiveKit's host and port, for a sentence: an operator may have put more into the URL than a log should see."""
     parts = urlsplit(access.url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
-
-
-def _refusal(error: TwirpError) -> str:
-    if error.status in (401, 403):
-        return "LiveKit refuses our key: are key and secret its own, and are both clocks right?"
-    return f"LiveKit answers {error.status}: {error.message or error.code}"

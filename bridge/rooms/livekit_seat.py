@@ -18,7 +18,7 @@ from bridge.model.ending import EndReason
 from bridge.model.ticket import RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
 from bridge.rooms.kept_words import KeptWords
 from bridge.rooms.livekit_audio import AudioWay
-from bridge.rooms.livekit_lookup import LiveKitLookup
+from bridge.rooms.livekit_lookup import LiveKitLookup, where
 from bridge.rooms.livekit_session import Company, LiveKitSession, News
 from bridge.rooms.livekit_token import LiveKitAccess
 from bridge.rooms.mixer import together
@@ -198,11 +198,11 @@ class LiveKitSeat:
     async def _until_gone(self) -> SeatGone:
         try:
             async with asyncio.timeout(JOIN_LIMIT):
-                session = await self._join(JOIN_LIMIT)
+                session = await self._join_at_first()
         except Unavailable as error:
-            return SeatGone("join_failed", await self._lookup.why_not(self._ticket.room_name, str(error)))
+            return SeatGone("join_failed", await self._lookup.why_not(self._ticket, str(error)))
         except TimeoutError:
-            return SeatGone("join_failed", f"LiveKit did not let the caller in within {JOIN_LIMIT:g} s")
+            return SeatGone("join_failed", f"LiveKit did not let the caller in within {JOIN_LIMIT:g} s ({where(self._access)})")
         while True:
             reason = await self._session_over(session)
             if reason in FINAL:
@@ -211,6 +211,15 @@ class LiveKitSeat:
             if returned is None:
                 return SeatGone("connection_lost", f"LiveKit was gone for {self._options.lost_limit:g} s ({reason})")
             session = returned
+
+    async def _join_at_first(self) -> LiveKitSession:
+        """As `_join`. What breaks at once is tried once more: a connection may be cut, a LiveKit just started anew."""
+        try:
+            return await self._join(JOIN_LIMIT)
+        except Unavailable as error:
+            log.debug("joining once more", room=self._ticket.room_name, why=str(error))
+            await asyncio.sleep(REJOIN_PAUSE)
+            return await self._join(JOIN_LIMIT)
 
     async def _join(self, limit: float) -> LiveKitSession:
         """A session in which the caller can be heard and hears. Raises `Unavailable`; whatever happens, no half of one stays."""

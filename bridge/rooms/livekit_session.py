@@ -20,6 +20,7 @@ from bridge.rooms.livekit_audio import AudioWay, Listener, Speaker, TrackFrames
 from bridge.rooms.livekit_lookup import where
 from bridge.rooms.livekit_rpc import END_CALL, GET_REMOTE_HEADERS, remote_headers
 from bridge.rooms.livekit_token import LiveKitAccess, attributes_in_token, join_token
+from bridge.rooms.room_digits import RoomDigits
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +39,6 @@ TELL_LIMIT: Final = 1.0
 DISCONNECT_LIMIT: Final = 10.0
 """Seconds that the SDK may take to leave a room behind our back."""
 
-MOST_DIGITS: Final = 64
-"""Of one packet: what a phone can take in half a minute."""
-
-_DIGITS: Final = frozenset("0123456789*#abcdABCDw")
 _CODES: Final = {digit: code for code, digit in enumerate("0123456789*#abcd")}
 """RFC 4733, section 3.2."""
 
@@ -76,6 +73,7 @@ class LiveKitSession:
         self._frames: dict[str, TrackFrames] = {}
         self.speaker: Speaker | None = None
         """There from the moment on that somebody can hear the caller."""
+        self._room_digits = RoomDigits(ticket.room_name)
         self._heard = asyncio.Event()
         self._speaker: Speaker | None = None
         self._watch()
@@ -85,7 +83,7 @@ class LiveKitSession:
     async def join(self, access: LiveKitAccess, limit: float) -> None:
         """Take part in the room, and hear it. Raises `Unavailable` with the reason. Cancelled or too late, it is still to be closed: the
         SDK goes on joining all the same."""
-        self._joining = asyncio.create_task(self._connect(access))
+        self._joining = asyncio.create_task(self._connect(access, limit))
         done, _ = await asyncio.wait({self._joining}, timeout=limit)
         if not done:
             raise Unavailable(f"LiveKit did not let the caller in within {limit:g} s ({where(access)})")
@@ -114,9 +112,10 @@ class LiveKitSession:
                 await asyncio.sleep(LISTENER_MARGIN)
         self.speaker = speaker
 
-    async def _connect(self, access: LiveKitAccess) -> None:
+    async def _connect(self, access: LiveKitAccess, limit: float) -> None:
         # Never cancelled: the SDK would join all the same, and nobody could make it leave again.
-        await self._room.connect(access.url, join_token(access, self._ticket), rtc.RoomOptions(auto_subscribe=False))
+        options = rtc.RoomOptions(auto_subscribe=False, connect_timeout=limit)
+        await self._room.connect(access.url, join_token(access, self._ticket), options)
 
     # While in the room
 
@@ -220,11 +219,8 @@ class LiveKitSession:
             closing.add_done_callback(self._closing_listeners.discard)
 
     def _digits(self, packet: rtc.SipDTMF) -> None:
-        digits = packet.digit
-        if 0 < len(digits) <= MOST_DIGITS and _DIGITS.issuperset(digits):
-            self._tell(DigitsToSend(digits))
-        else:
-            log.warning("the room asks for digits that no phone has", room=self._ticket.room_name, length=len(digits))
+        if self._room_digits.accept(packet.digit, asyncio.get_running_loop().time()):
+            self._tell(DigitsToSend(packet.digit))
 
     def _back(self) -> None:
         self._look_around()

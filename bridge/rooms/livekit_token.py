@@ -23,8 +23,9 @@ warnings.filterwarnings("ignore", category=jwt.warnings.InsecureKeyLengthWarning
 LIFETIME: Final = timedelta(hours=24)
 """§3.7. Long, because the SDK comes back with the same token after a lost connection."""
 
-SKEW: Final = timedelta(minutes=2)
-"""How far LiveKit's clock may be behind ours: its own leeway is a minute, and a token that is not valid yet is a lost call."""
+SKEW: Final = timedelta(hours=14)
+"""How far LiveKit's clock and ours may be apart: as far as one that was set to some zone's time instead of UTC. LiveKit allows a minute,
+and a token that is not valid yet, or no more, is a lost call."""
 
 TOKEN_ATTRIBUTES: Final = 4096
 """Bytes of attributes that go into the token: it travels in one HTTP header, and proxies in front of LiveKit allow 8 KB."""
@@ -70,7 +71,7 @@ def join_token(access: LiveKitAccess, ticket: RoomTicket, now: float | None = No
 
 
 def look_token(access: LiveKitAccess, room_name: str, now: float | None = None) -> str:
-    """A JWT that lets us see who is in one room, good for a minute beyond the skew of two clocks."""
+    """A JWT that lets us see who is in one room, good for a minute, and for the skew of two clocks."""
     return _question_token(access, {"roomAdmin": True, "room": room_name}, now)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from bridge.testing.livekit_server import LiveKitServer
 from tests.real.scenario import PIN, direct
 
-OPEN, WITH_PIN, IMPATIENT, FULL, NO_PRESET, SHORT = (f"+1555100{number}" for number in range(1, 7))
+OPEN, WITH_PIN, IMPATIENT, FULL, SHORT = (f"+1555100{number}" for number in range(1, 6))
 COMPANY, EMPTY, PIN_FIRST, PIN_EMPTY = (f"+1555200{number}" for number in range(1, 5))
 TRUNK_NAME = "the carrier"
 METADATA = '{"team": "support"}'
@@ -19,7 +19,7 @@ def configuration(livekit: LiveKitServer, **media: Any) -> dict[str, Any]:
             {
                 "sip_trunk_id": "ST_carrier",
                 "name": TRUNK_NAME,
-                "numbers": [OPEN, WITH_PIN, FULL, NO_PRESET],
+                "numbers": [OPEN, WITH_PIN, FULL],
                 "include_headers": "SIP_X_HEADERS",
                 "headers_to_attributes": {"X-Customer": "customer"},
             },
@@ -31,7 +31,6 @@ def configuration(livekit: LiveKitServer, **media: Any) -> dict[str, Any]:
             direct(WITH_PIN, "behind-a-pin", PIN) | {"sip_dispatch_rule_id": "SDR_pin"},
             direct(IMPATIENT, "nobody"),
             direct(FULL, "full"),
-            direct(NO_PRESET, "preset") | {"room_preset": "no-such-preset"},
             direct(SHORT, "short"),
         ],
     }

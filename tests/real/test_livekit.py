@@ -17,7 +17,7 @@ from livekit.api import CreateRoomRequest, DeleteRoomRequest, RoomParticipantIde
 
 from bridge.model.ending import EndedBy, EndReason
 from bridge.rooms.livekit_check import check_livekit
-from bridge.testing.carrier import CallEnded, CarrierCall
+from bridge.testing.carrier import CarrierCall
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.human import RATE, Human
 from bridge.testing.listening import dominant_frequency, is_tone, level, seconds_of_tone, tone
@@ -27,7 +27,6 @@ from tests.real.livekit_scenario import (
     FULL,
     IMPATIENT,
     METADATA,
-    NO_PRESET,
     OPEN,
     SHORT,
     WITH_PIN,
@@ -311,29 +310,6 @@ async def test_given_a_room_that_is_full_then_the_fallback_and_livekits_reason(s
         assert record.detail == "the room is full: 1 of 1 participants"
     finally:
         await api.aclose()
-
-
-async def test_given_a_preset_that_livekit_does_not_know_then_what_livekit_makes_of_it(stack: Stack, livekit: LiveKitServer) -> None:
-    async with Human(livekit.access, "preset"):
-        call = await stack.carrier.call(NO_PRESET)
-        try:
-            await call.answered(6.0)
-        except CallEnded:
-            pytest.fail("the call was refused")
-        await call.hang_up()
-        await the_record(stack, call)
-
-
-async def test_given_a_storm_of_attributes_then_the_talk_goes_on(stack: Stack, livekit: LiveKitServer) -> None:
-    async with talking(stack, livekit) as (call, human):
-        ending = time.monotonic() + 3.0
-        count = 0
-        while time.monotonic() < ending:
-            await human.room.local_participant.set_attributes({"storm": str(count)})
-            count += 1
-        since = time.monotonic() - 2.0
-        assert seconds_of_tone(call.heard.samples(since, since + 1.9), 8000, HUMAN_HZ) > 1.8
-        await call.hang_up()
 
 
 async def test_given_video_and_data_then_nothing_of_it_is_company_or_taken(stack: Stack, livekit: LiveKitServer) -> None:

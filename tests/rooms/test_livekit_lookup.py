@@ -1,16 +1,19 @@
 """Asking a LiveKit that is no good: each question ends, and says what is wrong."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 import pytest
 from aiohttp import web
 
 from bridge.errors import Unavailable
+from bridge.model.ticket import RoomTicket
 from bridge.rooms import livekit_lookup
 from bridge.rooms.livekit_lookup import LiveKitLookup
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.livekit_token import SKEW, LiveKitAccess
 
 SECRET = "a secret that is in no sentence, 32 bytes"
 
@@ -58,6 +61,7 @@ async def test_given_a_server_that_accepts_and_never_answers_then_the_limit_ends
         (403, {"code": "permission_denied", "msg": "no"}, "LiveKit refuses our key"),
         (500, {"code": "internal", "msg": "the disk is full"}, "LiveKit answers 500: the disk is full"),
         (502, "<html>a proxy's page</html>", "LiveKit answers 502"),
+        (400, ["no", "object"], "is no LiveKit"),
     ],
 )
 async def test_given_a_refusal_then_it_is_said_in_words(status: int, body: object, says: str) -> None:
@@ -86,3 +90,44 @@ async def test_given_an_answer_that_is_none_then_it_is_a_refusal_too() -> None:
 
     async with asked(nonsense) as lookup:
         assert await why(lookup) == f"what answers at {livekit_lookup.where(lookup._access)} is no LiveKit"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "says"),
+    [
+        (0.0, "are key and secret its own?"),
+        (SKEW.total_seconds() - 60, "are key and secret its own?"),
+        (-48 * 3600, "its clock is 48 hours behind ours"),
+        (48 * 3600, "its clock is 48 hours ahead of ours"),
+    ],
+)
+async def test_given_a_refused_key_then_a_clock_that_is_far_off_is_named(ahead: float, says: str) -> None:
+    async def refuse(_request: web.BaseRequest) -> web.StreamResponse:
+        told = formatdate(time.time() + ahead, usegmt=True)
+        return web.json_response({"code": "unauthenticated", "msg": "invalid token"}, status=401, headers={"Date": told})
+
+    async with asked(refuse) as lookup:
+        said = await why(lookup)
+        assert said.startswith(f"LiveKit refuses our key ({livekit_lookup.where(lookup._access)}): ")
+        assert says in said
+
+
+@pytest.mark.parametrize("date", ["yesterday", "", "Thu, 99 Foo 2026 99:99:99 GMT"])
+async def test_given_a_date_that_is_none_then_the_key_is_what_is_named(date: str) -> None:
+    async def refuse(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response({}, status=401, headers={"Date": date})
+
+    async with asked(refuse) as lookup:
+        assert "are key and secret its own?" in await why(lookup)
+
+
+@pytest.mark.parametrize(("preset", "asks"), [("calm", True), ("", False)])
+async def test_given_a_refused_join_without_a_reason_then_a_room_preset_is_asked_after(preset: str, asks: bool) -> None:
+    async def no_rooms(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=b"", content_type="application/protobuf")
+
+    ticket = RoomTicket(call_id="c", room_name="r", identity="i", name="n", room_preset=preset)
+    async with asked(no_rooms) as lookup:
+        said = await lookup.why_not(ticket, "handshake error: 500 Internal Server Error")
+    assert said.startswith("handshake error: 500 Internal Server Error")
+    assert ("does LiveKit have the room preset 'calm' among its room_configurations?" in said) is asks

@@ -1,0 +1,36 @@
+"""What is changed below the SDK's public face."""
+
+from livekit.rtc._proto import ffi_pb2 as ffi
+
+from bridge.rooms.livekit_audio import PublicWay
+from bridge.rooms.livekit_ffi import audio_way, joining_by_one_try
+
+
+def asked(request: ffi.FfiRequest) -> ffi.FfiRequest:
+    """What the native side gets of this request."""
+    got: list[ffi.FfiRequest] = []
+
+    def ask(request: ffi.FfiRequest) -> ffi.FfiResponse:
+        got.append(request)
+        return ffi.FfiResponse()
+
+    assert joining_by_one_try(ask)(request) == ffi.FfiResponse()
+    return got[0]
+
+
+def test_given_a_join_then_the_sdk_is_told_to_try_once() -> None:
+    request = ffi.FfiRequest()
+    request.connect.url = "ws://livekit"
+    connect = asked(request).connect
+    assert (connect.url, connect.options.HasField("join_retries"), connect.options.join_retries) == ("ws://livekit", True, 0)
+
+
+def test_given_any_other_request_then_it_is_left_alone() -> None:
+    request = ffi.FfiRequest()
+    request.disconnect.room_handle = 7
+    before = request.SerializeToString()
+    assert asked(request).SerializeToString() == before
+
+
+def test_given_a_version_that_is_new_to_us_then_the_public_way() -> None:
+    assert isinstance(audio_way("99.0"), PublicWay)
