@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 
 from bridge.api.health import Health, serve_health
+from bridge.api.node_figures import CountingNode, NodeFigures
 from bridge.call.clock import SystemClock
 from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
@@ -85,8 +86,9 @@ class Application:
         self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
         self._health = Health(self.pbxes, self.workers or self.node, self.registry)
         if settings.http.listen is not None:
-            figures = [] if self.workers else [self.node.figures]
-            await stack.enter_async_context(serve_health(self._health, *settings.http.listen, *figures))
+            counting: Sequence[CountingNode] = self.workers.nodes if self.workers else [self.node]
+            figures = NodeFigures({str(place) if self.workers else "server": node for place, node in enumerate(counting)})
+            await stack.enter_async_context(serve_health(self._health, figures, *settings.http.listen))
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""

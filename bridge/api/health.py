@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from bridge.api.node_figures import NodeFigures
 from bridge.errors import ConfigurationError
 from bridge.media.port import NodeLoad
 from bridge.pbx.port import PbxHealth
@@ -62,12 +63,12 @@ class Health:
 
 
 @asynccontextmanager
-async def serve_health(health: Health, host: str, port: int, *figures: Any) -> AsyncIterator[int]:
-    """Serve /healthz, /readyz and /metrics; gives the port. `figures`: further collectors. Raises ConfigurationError when the address
-    cannot be had."""
+async def serve_health(health: Health, figures: NodeFigures, host: str, port: int) -> AsyncIterator[int]:
+    """Serve /healthz, /readyz and /metrics; gives the port. Raises ConfigurationError when the address cannot be had."""
     registry = CollectorRegistry()
-    for collector in (health, *figures):
+    for collector in (health, figures):
         registry.register(collector)
+    ProcessCollector(registry=registry)
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="OK\n")
@@ -77,6 +78,7 @@ async def serve_health(health: Health, host: str, port: int, *figures: Any) -> A
         return web.json_response(body, status=200 if ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:
+        await figures.ask()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

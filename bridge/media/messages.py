@@ -17,7 +17,7 @@ from bridge.model.ticket import RoomTicket
 
 _Message = TypeVar("_Message")
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Raised when the two ends would misunderstand one another; a node and a controller of different versions part at once."""
 
 LINE_LIMIT: Final = 1 << 20
@@ -138,6 +138,12 @@ class Probe(Request):
     kind: Literal["probe"] = "probe"
 
 
+class Figures(Request):
+    """What the node and its process count: answered in Prometheus's text format."""
+
+    kind: Literal["figures"] = "figures"
+
+
 class Ping(Request):
     kind: Literal["ping"] = "ping"
 
@@ -229,6 +235,7 @@ FromController = (
     | SetAttributes
     | Leave
     | Probe
+    | Figures
     | Ping
     | Cancel
     | Greeting

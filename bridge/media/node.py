@@ -6,12 +6,13 @@ The node takes no decision; which call is where is told to it through `bridge.me
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import structlog
+from prometheus_client.core import Metric
 
 from bridge.errors import RemoteProtocolError, Unavailable
 from bridge.media.clips import ClipLibrary
@@ -133,6 +134,10 @@ class InProcessNode:
 
     async def sounds(self) -> Mapping[str, NodeSound]:
         return dict(self._sounds)
+
+    async def metrics(self) -> Sequence[Metric]:
+        """What it counts, as Prometheus's families."""
+        return list(self.figures.collect())
 
     async def probe(self) -> None:
         await self._rooms.probe()

@@ -8,17 +8,19 @@ played goes on meanwhile.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import structlog
+from prometheus_client.core import Metric
 
 from bridge.errors import ConfigurationError, RemoteProtocolError, RoomlineError, Unavailable
 from bridge.media import messages as m
 from bridge.media.epoch import Epoch
+from bridge.media.figures_text import of_this_process, written
 from bridge.media.peer import peer_of
 from bridge.media.port import Clip, NodeLoad, Seat, Sound
 from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
@@ -27,6 +29,10 @@ log = structlog.get_logger(__name__)
 
 DIALOGUE_LIMIT: Final = 5.0
 """Seconds without a controller after which a caller who is not talking is given back."""
+
+UNCLAIMED_LIMIT: Final = 30.0
+"""Seconds after which a call is let go that the PBX sends nothing of and the controller has asked nothing about: its caller hung up
+between two controllers."""
 
 GREETING_LIMIT: Final = 5.0
 """Seconds that one who connects has to say who it is."""
@@ -43,6 +49,7 @@ class CarryingNode(Protocol):
     async def sounds(self) -> Mapping[str, Sound]: ...
     async def probe(self) -> None: ...
     def load(self) -> NodeLoad: ...
+    async def metrics(self) -> Sequence[Metric]: ...
 
 
 class KeptSeat:
@@ -104,6 +111,8 @@ class NodeServer:
         self._plays: set[asyncio.Task[bool]] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
+        self._claimed: set[str] = set()
+        self._unclaimed_since: dict[str, float] = {}
 
     async def __aenter__(self) -> Self:
         try:
@@ -169,6 +178,9 @@ class NodeServer:
             return False
         self._newest, self._controller = epoch, controller
         self._node.unattended = False
+        if newest != epoch:
+            self._claimed.clear()
+            self._unclaimed_since.clear()
         if before is not None and newest == epoch:
             before.leave()  # its own connection of before, whose end has not reached us yet
         elif before is not None:
@@ -183,6 +195,7 @@ class NodeServer:
             await asyncio.sleep(_LOOK_EVERY)
             if self._controller is not None:
                 self._controller.tell_load(self._node.load())
+                await self._let_go_unclaimed()
             else:
                 await self._without_controller(self.alone_for)
             await self._forget_seats()
@@ -194,6 +207,17 @@ class NodeServer:
             opened = (await sound.snapshot()).opened
             if self._controller is None and alone >= (self._orphan_limit if opened else DIALOGUE_LIMIT):
                 log.warning("no controller came: the call goes back to its PBX", call_id=call_id, talking=opened)
+                await sound.close()
+
+    async def _let_go_unclaimed(self) -> None:
+        carried = await self._node.sounds()
+        self._claimed &= carried.keys()
+        for call_id, sound in carried.items():
+            if call_id in self._claimed or (await sound.snapshot()).connected:
+                self._unclaimed_since.pop(call_id, None)
+            elif self._now() - self._unclaimed_since.setdefault(call_id, self._now()) >= UNCLAIMED_LIMIT:
+                log.warning("nobody wants this call any more: it is let go", call_id=call_id)
+                self._unclaimed_since.pop(call_id)
                 await sound.close()
 
     async def _forget_seats(self) -> None:
@@ -208,6 +232,7 @@ class NodeServer:
         sound = (await self._node.sounds()).get(call_id)
         if sound is None:
             raise Unavailable(f"the node does not carry call {call_id}")
+        self._claimed.add(call_id)
         return sound
 
     def seat(self, number: int) -> Seat:
@@ -218,8 +243,12 @@ class NodeServer:
     async def probe(self) -> None:
         await self._node.probe()
 
+    async def metrics(self) -> Sequence[Metric]:
+        return [*await self._node.metrics(), *of_this_process()]
+
     async def open(self, call_id: str, rate: int) -> None:
         await self._node.open(call_id, rate)
+        self._claimed.add(call_id)
 
     async def sounds(self) -> list[str]:
         return list(await self._node.sounds())
@@ -342,6 +371,8 @@ class _Controller:
     async def _do(self, request: m.Request) -> Any:  # noqa: PLR0911, PLR0912  (one line for each thing that can be asked)
         server = self._server
         match request:
+            case m.Figures():
+                return written(await server.metrics())
             case m.Ping():
                 return None
             case m.Probe():

@@ -10,17 +10,19 @@ import asyncio
 import contextlib
 import errno
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
+from prometheus_client.core import Metric
 
 from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
 from bridge.media import messages as m
 from bridge.media.epoch import Epoch
+from bridge.media.figures_text import read
 from bridge.media.node_connection import LOST, NodeConnection
 from bridge.media.peer import Peer, peer_of
 from bridge.media.port import Clip, ClipName, NodeLoad, SoundState
@@ -229,6 +231,10 @@ class RemoteNode:
 
     async def probe(self) -> None:
         await self.ask(m.Probe)
+
+    async def metrics(self) -> Sequence[Metric]:
+        """What the node and its process count. Raises Unavailable."""
+        return read(await self.ask(m.Figures))
 
     def load(self) -> NodeLoad:
         return self._connection.load if self._connection is not None else LOST

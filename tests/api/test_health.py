@@ -1,13 +1,17 @@
 """What probes and Prometheus are told."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
 import pytest_asyncio
+from prometheus_client.core import Metric
 
+from bridge.api import node_figures
 from bridge.api.health import Health, serve_health
+from bridge.api.node_figures import NodeFigures
 from bridge.errors import ConfigurationError
 from bridge.media.figures import Figures
 from bridge.media.port import NodeLoad
@@ -23,9 +27,21 @@ class Pbx:
         return PbxHealth(self.connected, "7.0", "" if self.connected else "the AMI at 127.0.0.1:5038 cannot be reached")
 
 
+def answering() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
 @dataclass
 class Node:
     room_for: int = 10
+    figures: Figures = field(default_factory=Figures)
+    answers: asyncio.Event = field(default_factory=answering)
+
+    async def metrics(self) -> Sequence[Metric]:
+        await self.answers.wait()
+        return list(self.figures.collect())
 
     def load(self) -> NodeLoad:
         return NodeLoad(calls=2, room_for=self.room_for)
@@ -45,9 +61,9 @@ class World:
 
 @pytest_asyncio.fixture
 async def world() -> AsyncIterator[World]:
-    pbx, node, figures = Pbx(), Node(), Figures()
-    figures.frames_missing = 7
-    async with serve_health(Health([pbx], node, Calls()), "127.0.0.1", 0, figures) as port:
+    pbx, node = Pbx(), Node()
+    node.figures.frames_missing = 7
+    async with serve_health(Health([pbx], node, Calls()), NodeFigures({"0": node}), "127.0.0.1", 0) as port:
         yield World(pbx, node, f"http://127.0.0.1:{port}")
 
 
@@ -82,10 +98,41 @@ async def test_given_a_scrape_then_the_figures_are_in_prometheus_words(world: Wo
     status, body = await ask(world, "/metrics")
     assert status == 200
     lines = body.splitlines()
-    for line in ("roomline_calls_active 2.0", "roomline_media_room 10.0", "roomline_media_frames_missing_total 7.0"):
-        assert line in lines
-    assert 'roomline_media_beat_lateness_seconds_bucket{le="0.005"} 0.0' in lines
+    for line in (
+        "roomline_calls_active 2.0",
+        "roomline_media_room 10.0",
+        'roomline_node_up{node="0"} 1.0',
+        'roomline_node_calls{node="0"} 2.0',
+        'roomline_media_frames_missing_total{node="0"} 7.0',
+        'roomline_media_beat_lateness_seconds_bucket{le="0.005",node="0"} 0.0',
+    ):
+        assert line in lines, line
+    assert any(line.startswith("process_resident_memory_bytes ") for line in lines)
     assert "# TYPE roomline_media_beat_lateness_seconds histogram" in lines
+
+
+async def test_given_a_node_that_hangs_then_a_scrape_says_so_and_does_not_wait_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_figures, "PATIENCE", 0.05)
+    world.node.answers.clear()
+    status, body = await ask(world, "/metrics")
+    assert status == 200
+    assert 'roomline_node_up{node="0"} 0.0' in body.splitlines()
+    assert "roomline_media_frames_missing_total" not in body
+    world.node.answers.set()
+    _, body = await ask(world, "/metrics")
+    assert 'roomline_node_up{node="0"} 1.0' in body.splitlines()
+
+
+async def test_given_several_nodes_then_each_family_is_there_once_with_all_of_them() -> None:
+    first, second = Node(), Node()
+    first.figures.beats, second.figures.beats = 3, 4
+    figures = NodeFigures({"0": first, "1": second})
+    async with serve_health(Health([], first, Calls()), figures, "127.0.0.1", 0) as port:
+        _, body = await ask(World(Pbx(), first, f"http://127.0.0.1:{port}"), "/metrics")
+    assert body.count("# TYPE roomline_media_beats_total counter") == 1
+    assert {'roomline_media_beats_total{node="0"} 3.0', 'roomline_media_beats_total{node="1"} 4.0'} <= set(body.splitlines())
 
 
 async def test_given_another_path_then_it_is_not_found(world: World) -> None:
@@ -95,5 +142,5 @@ async def test_given_another_path_then_it_is_not_found(world: World) -> None:
 async def test_given_an_address_in_use_then_the_error_names_it(world: World) -> None:
     port = int(world.url.rpartition(":")[2])
     with pytest.raises(ConfigurationError, match=f"http.listen: 127.0.0.1:{port} cannot be had"):
-        async with serve_health(Health([], Node(), Calls()), "127.0.0.1", port):
+        async with serve_health(Health([], Node(), Calls()), NodeFigures({}), "127.0.0.1", port):
             pass

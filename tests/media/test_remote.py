@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import bridge.media.node_server
 from bridge.errors import ConfigurationError, NodeGone, RemoteProtocolError, Superseded, Unavailable
 from bridge.media import messages as m
+from bridge.media import node_server
 from bridge.media.epoch import Epoch
 from bridge.media.node import InProcessNode, NodeOptions
 from bridge.media.node_server import NodeServer
@@ -150,6 +151,39 @@ async def test_given_two_calls_when_they_are_seated_from_afar_then_they_hear_eac
         await two.close()
         assert await remote.sounds() == {}
         await eventually(lambda: remote.load() == NodeLoad(calls=0, room_for=3))
+
+
+async def test_given_a_caller_who_hung_up_between_two_controllers_then_nothing_of_their_call_stays(
+    served: InProcessNode, rooms: LocalRooms, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next controller has no call to ask about: no sound may stay for it, and no seat."""
+    monkeypatch.setattr(node_server, "UNCLAIMED_LIMIT", 0.3)
+    async with controller(place) as remote:
+        sound, channel = await on_air(remote, "gone")
+        await sound.take_seat(ticket("gone"))
+        ringing = await remote.open("ringing", 8_000)
+        await ringing.take_seat(ticket("ringing"))
+    await channel.__aexit__(None, None, None)
+    async with controller(place) as newer:
+        (await newer.sounds())["ringing"]
+        assert not (await (await newer.sounds())["ringing"].snapshot()).connected  # asked about, though it has no line: wanted
+        await eventually(lambda: newer.load().calls == 1)
+        assert set(await newer.sounds()) == {"ringing"}
+        await asyncio.sleep(0.5)
+        assert set(await newer.sounds()) == {"ringing"}
+    assert served.load().calls == 1
+
+
+async def test_given_a_remote_node_then_its_figures_and_its_processs_are_told(served: InProcessNode, place: Path) -> None:
+    served.figures.frames_missing = 7
+    served.figures.refusals["unannounced"] += 3
+    async with controller(place) as remote:
+        told = {(each.name, *each.labels.values()): each.value for family in await remote.metrics() for each in family.samples}
+    assert told["roomline_media_frames_missing_total",] == 7
+    assert told["roomline_media_connections_refused_total", "unannounced"] == 3
+    assert told["roomline_media_beat_lateness_seconds_bucket", "+Inf"] == told["roomline_media_beat_lateness_seconds_count",]
+    assert told["process_threads",] >= 1
+    assert told["process_resident_memory_bytes",] > 1e6
 
 
 async def test_given_calls_at_the_same_moment_then_each_counts_before_the_node_says_so(served: InProcessNode, place: Path) -> None:

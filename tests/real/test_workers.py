@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -60,6 +61,40 @@ async def test_given_a_talk_when_the_controller_is_killed_and_back_then_the_call
     await call.hang_up()
     record = await the_record(stack, call)
     assert (record.taken_over, record.end_reason) == (True, EndReason.HANGUP)
+
+
+async def test_given_a_talk_then_its_workers_figures_are_in_the_servers_metrics(stack: Stack) -> None:
+    call = await caller_in(stack, State.TALKING)
+    before = await metrics(stack)
+    await asyncio.sleep(1.0)
+    after = await metrics(stack)
+    assert after['roomline_node_up{node="0"}'] == 1
+    assert after['roomline_node_calls{node="0"}'] == 1
+    beats = 'roomline_media_beats_total{node="0"}'
+    assert 25 < after[beats] - before[beats] < 200
+    assert after['process_resident_memory_bytes{node="0"}'] > 1e7
+    await call.hang_up()
+    await the_record(stack, call)
+
+
+async def test_given_a_frozen_worker_then_a_scrape_says_so_and_does_not_hang(stack: Stack) -> None:
+    (worker,) = stack.server.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(4):
+            assert (await metrics(stack))['roomline_node_up{node="0"}'] == 0
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    async with asyncio.timeout(15):
+        while (await metrics(stack))['roomline_node_up{node="0"}'] == 0:  # noqa: ASYNC110  (a scrape is what is waited for)
+            await asyncio.sleep(0.2)
+
+
+async def metrics(stack: Stack) -> dict[str, float]:
+    """Each sample of /metrics by its name and labels."""
+    async with aiohttp.ClientSession() as session, session.get(f"http://{stack.http_address}/metrics") as answer:
+        lines = [line for line in (await answer.text()).splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 async def test_given_a_pin_dialogue_when_the_controller_is_killed_and_back_then_it_asks_again(stack: Stack) -> None:
