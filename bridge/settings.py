@@ -158,7 +158,7 @@ class Media(Part):
         le=64,
         description="processes of their own that carry the sound and outlive the server; left out: none, with LiveKit one for each core",
     )
-    recycle_after: int = Field(default=1000, ge=1, description="calls after which a worker that carries none makes way for a fresh one")
+    recycle_after: int = Field(default=500, ge=1, description="calls after which a worker that carries none makes way for a fresh one")
     start_workers: bool = Field(default=True, description="the server starts workers that are missing; false where they are services")
     sockets: Path | None = Field(
         default=None, description="the folder of the workers' sockets; left out: systemd's, the user's, or /run/roomline"

@@ -1,13 +1,35 @@
 """Free ports for servers that cannot be asked to choose their own.
 
 Chosen at random below the range from which systems give out ports by themselves (Linux: from 32768): so nobody's outgoing connection
-takes one between our looking and the server's binding.
+takes one between our looking and the server's binding. And each given to one asker only, in this process and its neighbours: of a few
+thousand ports the hundreds of servers of a test run would else pick the same one twice, and an Asterisk's manager be another's.
 """
 
 import random
 import socket
+from collections import deque
 
 LOOPBACK = "127.0.0.1"
+
+_given: deque[socket.socket] = deque()
+"""Names held in Linux's abstract namespace, one for each port given out. They go with the process that holds them."""
+
+_REMEMBERED = 300
+"""So many of the last ones: by then their servers have bound them, or have ended."""
+
+
+def _claim(port: int) -> bool:
+    """Whether nobody else on this machine was given it lately."""
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        claim.bind(f"\0roomline-port-{port}")
+    except OSError:
+        claim.close()
+        return False
+    _given.append(claim)
+    if len(_given) > _REMEMBERED:
+        _given.popleft().close()
+    return True
 
 
 def free_port(host: str = LOOPBACK) -> int:
@@ -20,7 +42,8 @@ def free_port(host: str = LOOPBACK) -> int:
                 udp.bind((host, port))
             except OSError:
                 continue
-            return port
+            if _claim(port):
+                return port
     raise OSError(f"no port free for UDP and TCP on {host}")
 
 

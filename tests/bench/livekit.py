@@ -4,8 +4,9 @@
 
 For each number of calls: (a) the bare SDK by its public way, (b) the bare SDK by our short cut, (c) Roomline's node behind a real Asterisk
 whose callers say a tone. The same crowd stands in the rooms each time, the same LiveKit server carries them. CPU is that of the process
-that holds the callers' seats, user and system; late is what its beat was late by. Beside Roomline's N calls, further ones are made one
-after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the targets.
+that holds the callers' seats, user and system; late is what its beat was late by (of (c) to the next bound of the node's histogram).
+Beside Roomline's N calls, further ones are made one after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the
+targets.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Stack
 from tests.bench.parts.call_times import call_times
 from tests.bench.parts.livekit_processes import BARE, SETTLE, crowd, measured
+from tests.bench.parts.rhythm import counted, rhythm
 from tests.bench.report import finish, say
 
 OF_BARE_SHORT, OF_BARE_PUBLIC = 1.1, 0.85
@@ -75,6 +77,7 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
         talking = stack.server.child.output().count('"event": "talking"')
         await asyncio.sleep(SETTLE)
         (worker,) = stack.server.workers()
+        earlier = await counted(stack)
         began, node, controller = time.monotonic(), _cpu_seconds(worker), stack.server.cpu_seconds()
         await asyncio.sleep(seconds)
         took = time.monotonic() - began
@@ -83,6 +86,8 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
             "controller_percent_of_a_core_per_call": round(100 * (stack.server.cpu_seconds() - controller) / took / count, 3),
             "talking": talking,
         }
+        steady = rhythm(earlier, await counted(stack))
+        figures |= {"late_ms_p99": steady.late_ms_p99, "late_share_over_5_ms": steady.late_share_over_5_ms, "beats_skipped": steady.skipped}
         async with Human(livekit.access, f"pair_{FURTHER}") as human:
             human.hum(tone(RATE, 1.0, [700.0]))
             await asyncio.sleep(1.0)
