@@ -2,7 +2,8 @@
 
 A caller is answered as soon as it is known that somebody is there to talk to; the room's own connection takes a moment longer. What they
 say meanwhile waits here. Then it goes out at the pace of speech, and the delay it brought is worked off: pauses are shortened, and where
-nobody pauses, now and then one period of the voice is left out, faded over, which the ear takes for slightly quicker speech.
+nobody pauses, now and then one period of the voice is left out, faded over, which the ear takes for slightly quicker speech. What is left
+of it, less than 40 ms, goes in the next pause; until then a beat costs next to nothing here.
 """
 
 from typing import Final
@@ -10,13 +11,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bridge.media.frames import FRAMES_PER_SECOND, samples_per_frame
+from bridge.media.frames import FRAMES_PER_SECOND, bytes_per_frame
 
 MOST_KEPT: Final = 5 * FRAMES_PER_SECOND
 """Frames. What is older is lost: five seconds without a seat are no first words any more."""
 
-SPARE: Final = 1
-"""Frames of delay that may stay: less than 40 ms with the one in hand."""
+SPARE: Final = 2
+"""Frames that may be kept, and what is left over of a period: once one is given out, less than 40 ms of delay."""
 
 QUIET: Final = 100
 """Root mean square of a pause's 20 ms, of 32767: some -50 dB, above a phone line's noise and below any speech."""
@@ -30,22 +31,29 @@ PATIENCE: Final = 15
 SHORTEST_PERIOD, LONGEST_PERIOD = 1 / 400, 1 / 60
 """Seconds: of a child's and of a deep man's voice."""
 
-STRIDE: Final = 3
+LOOK: Final = 50
+"""Beats from one look for a pause to the next, when there is hardly any delay left."""
+
+ALIKE: Final = 0.03
+"""Two shifts whose correlations (at most 1) differ by less do not differ to the ear."""
+
+STRIDE: Final = 4
 """Beats from one period left out to the next: a fifth faster at most, which stays easy to understand."""
 
-Samples = NDArray[np.int16]
+Samples = NDArray[np.float64]
 
 
 class KeptWords:
     """Frames of one rate in (`add`), frames of the same rate out (`next_frame`), one each beat."""
 
-    __slots__ = ("_beats", "_kept", "_longest", "_quiet_run", "_shortest", "_size", "_without_pause")
+    __slots__ = ("_beats", "_frame", "_kept", "_longest", "_quiet_run", "_shortest", "_spare", "_without_pause")
 
     def __init__(self, rate: int) -> None:
-        self._size = samples_per_frame(rate)
-        self._kept: Samples = np.empty(0, np.int16)
+        self._frame = bytes_per_frame(rate)
+        self._kept = bytearray()
         self._shortest = int(rate * SHORTEST_PERIOD)
         self._longest = int(rate * LONGEST_PERIOD)
+        self._spare = SPARE * self._frame + 2 * self._longest
         self._quiet_run = 0
         self._without_pause = 0
         self._beats = 0
@@ -53,59 +61,72 @@ class KeptWords:
     @property
     def frames(self) -> float:
         """How many are kept."""
-        return len(self._kept) / self._size
+        return len(self._kept) / self._frame
 
     def add(self, frame: bytes) -> None:
         """What the caller has said in this beat."""
-        self._kept = np.concatenate((self._kept, np.frombuffer(frame, "<i2")))[-MOST_KEPT * self._size :]
+        self._kept += frame
+        del self._kept[: -MOST_KEPT * self._frame]
 
     def next_frame(self) -> bytes | None:
         """What goes out in this beat; None when nothing is kept (a rest of less than a frame is given up with it)."""
-        if len(self._kept) < self._size:
-            self._kept = self._kept[:0]
+        if len(self._kept) < self._frame:
+            self._kept.clear()
             return None
+        self._beats += 1
+        if len(self._kept) < self._spare:
+            return self._without_haste()
         self._shorten_pause()
         if self._in_a_hurry():
             return self._faded_over_a_period()
-        return self._take(self._size).astype("<i2").tobytes()
+        return self._take(self._frame)
+
+    def _without_haste(self) -> bytes:
+        if self._beats % LOOK == 0 and _is_quiet(self._kept):
+            del self._kept[: -self._frame]
+        return self._take(self._frame)
 
     def _in_a_hurry(self) -> bool:
         self._without_pause += 1
-        self._beats += 1
-        enough = len(self._kept) >= (1 + SPARE) * self._size + self._longest
-        return enough and self._without_pause > PATIENCE and self._beats % STRIDE == 0
+        return len(self._kept) >= self._spare and self._without_pause > PATIENCE and self._beats % STRIDE == 0
 
     def _shorten_pause(self) -> None:
         """Quiet frames at the front go, beyond those a pause keeps, as long as there is delay to win."""
         while True:
-            quiet = _loudness(self._kept[: self._size]) < QUIET
+            quiet = _is_quiet(self._kept[: self._frame])
             self._quiet_run = self._quiet_run + 1 if quiet else 0
             if quiet:
                 self._without_pause = 0
-            if not quiet or self._quiet_run <= PAUSE_KEPT or len(self._kept) <= (1 + SPARE) * self._size:
+            if not quiet or self._quiet_run <= PAUSE_KEPT or len(self._kept) < self._spare:
                 return
-            self._take(self._size)
+            self._take(self._frame)
 
     def _faded_over_a_period(self) -> bytes:
         """One frame that begins as what is next and ends as what comes one period of the voice later."""
-        now = self._kept[: self._size].astype(np.float64)
-        period = self._period(now)
-        later = self._kept[period : period + self._size].astype(np.float64)
-        weight = np.linspace(0.0, 1.0, self._size, endpoint=False)
-        self._take(self._size + period)
-        return np.rint(now + (later - now) * weight).astype("<i2").tobytes()
+        size = self._frame // 2
+        ahead = _samples(self._kept[: self._frame + 2 * self._longest])
+        now = ahead[:size]
+        period = self._period(now, ahead[self._shortest :])
+        weight = np.linspace(0.0, 1.0, size, endpoint=False)
+        self._take(self._frame + 2 * period)
+        return np.rint(now + (ahead[period : period + size] - now) * weight).astype("<i2").tobytes()
 
-    def _period(self, now: NDArray[np.float64]) -> int:
-        """The shift at which what follows is most like what is now, in samples."""
-        ahead = self._kept[self._shortest : self._longest + self._size].astype(np.float64)
-        likeness = np.correlate(ahead, now, "valid")
-        energy = np.convolve(ahead * ahead, np.ones(self._size), "valid")
-        return self._shortest + int(np.argmax(likeness / np.sqrt(np.maximum(energy, 1.0))))
+    def _period(self, now: Samples, ahead: Samples) -> int:
+        """The longest shift at which what follows is about as like what is now as it is anywhere, in samples: of a high voice, several
+        periods."""
+        energy = np.convolve(ahead * ahead, np.ones(len(now)), "valid")
+        likeness = np.correlate(ahead, now, "valid") / np.sqrt(np.maximum(energy * np.dot(now, now), 1.0))
+        return self._shortest + int(np.flatnonzero(likeness >= likeness.max() - ALIKE)[-1])
 
-    def _take(self, samples: int) -> Samples:
-        taken, self._kept = self._kept[:samples], self._kept[samples:]
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._kept[:size])
+        del self._kept[:size]
         return taken
 
 
-def _loudness(samples: Samples) -> float:
-    return float(np.sqrt(np.mean(np.square(samples.astype(np.float64))))) if len(samples) else 0.0
+def _samples(kept: bytes | bytearray) -> Samples:
+    return np.frombuffer(bytes(kept), "<i2").astype(np.float64)
+
+
+def _is_quiet(kept: bytes | bytearray) -> bool:
+    return float(np.sqrt(np.mean(np.square(_samples(kept))))) < QUIET

@@ -121,9 +121,11 @@ class LiveKitSeat:
         if self._words is not None:
             if said is not None:
                 self._words.add(said)
-            said = self._words.next_frame() if self._opened and speaker is not None else None
-            if said is None and self._opened and speaker is not None:
-                self._words = None  # nothing is late any more
+            said = None
+            if self._opened and speaker is not None:
+                said = self._words.next_frame()
+                if not self._words.frames:
+                    self._words = None  # nothing is late any more
         if speaker is None:
             return
         if said is None or said == self._silence:

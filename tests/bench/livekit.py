@@ -1,12 +1,12 @@
 """What a call in a LiveKit room costs its node, against the bare SDK doing the same without a PBX, in one run.
 
-    ./run bench livekit [--calls 5 10 15] [--seconds 12]
+    ./run bench livekit [--calls 5 10 15] [--seconds 12] [--rounds 3]
 
 For each number of calls: (a) the bare SDK by its public way, (b) the bare SDK by our short cut, (c) Roomline's node behind a real Asterisk
 whose callers say a tone. The same crowd stands in the rooms each time, the same LiveKit server carries them. CPU is that of the process
 that holds the callers' seats, user and system; late is what its beat was late by (of (c) to the next bound of the node's histogram).
-Beside Roomline's N calls, further ones are made one after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the
-targets.
+Each is measured several times in turn, as the machine's speed drifts; what is compared are the means. Beside Roomline's N calls, further
+ones are made one after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the targets.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import time
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,7 +24,7 @@ from bridge.testing.listening import tone
 from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Stack
 from tests.bench.parts.call_times import call_times
-from tests.bench.parts.livekit_processes import BARE, SETTLE, crowd, measured
+from tests.bench.parts.livekit_processes import BARE, SETTLE, crowd, measured, show_out
 from tests.bench.parts.rhythm import counted, rhythm
 from tests.bench.report import finish, say
 
@@ -32,20 +33,15 @@ NUMBER = "+1555"
 FURTHER, FURTHER_CALLS = "+155599999", 8
 
 
-async def main(calls: list[int], seconds: float) -> None:
+async def main(calls: list[int], seconds: float, rounds: int) -> None:
     binary = await asyncio.to_thread(get_livekit_server, say)
     figures: dict[str, Any] = {}
     with TemporaryDirectory(prefix="roomline-bench-") as folder:
         async with LiveKitServer(binary, Path(folder) / "livekit") as livekit:
             for count in calls:
                 async with crowd(livekit, count):
-                    say(f"{count} calls: the bare SDK, its public way")
-                    public = await measured(livekit, BARE, "public", count, seconds)
-                    say(f"{count} calls: the bare SDK, our short cut")
-                    short = await measured(livekit, BARE, "short", count, seconds)
-                    say(f"{count} calls: Roomline behind Asterisk")
-                    roomline = await _roomline(livekit, count, seconds)
-                figures[str(count)] = {"public": public, "short": short, "roomline": roomline} | _ratios(public, short, roomline)
+                    found = [await _round(livekit, count, seconds, f"{count} calls, {each + 1} of {rounds}") for each in range(rounds)]
+                figures[str(count)] = {"rounds": found} | _ratios(found)
                 say(json.dumps(figures[str(count)]))
     worst_short = max(each["of_bare_short"] for each in figures.values())
     worst_public = max(each["of_bare_public"] for each in figures.values())
@@ -55,12 +51,29 @@ async def main(calls: list[int], seconds: float) -> None:
     }
     for target, met in targets.items():
         say(f"{'✔' if met else '✘'} {target}")
-    finish("livekit", {"seconds": seconds, "calls": figures, "targets": targets, "ok": all(targets.values())})
+    finish("livekit", {"seconds": seconds, "rounds": rounds, "calls": figures, "targets": targets, "ok": all(targets.values())})
 
 
-def _ratios(public: dict[str, Any], short: dict[str, Any], roomline: dict[str, Any]) -> dict[str, float]:
-    key = "cpu_percent_of_a_core_per_call"
-    return {"of_bare_short": round(roomline[key] / short[key], 3), "of_bare_public": round(roomline[key] / public[key], 3)}
+async def _round(livekit: LiveKitServer, count: int, seconds: float, name: str) -> dict[str, dict[str, Any]]:
+    say(f"{name}: the bare SDK, its public way")
+    public = await measured(livekit, BARE, "public", count, seconds)
+    say(f"{name}: the bare SDK, our short cut")
+    short = await measured(livekit, BARE, "short", count, seconds)
+    say(f"{name}: Roomline behind Asterisk")
+    return {"public": public, "short": short, "roomline": await _roomline(livekit, count, seconds)}
+
+
+def _ratios(found: list[dict[str, dict[str, Any]]]) -> dict[str, float]:
+    def mean(of: str) -> float:
+        return fmean(each[of]["cpu_percent_of_a_core_per_call"] for each in found)
+
+    return {
+        "public_percent": round(mean("public"), 2),
+        "short_percent": round(mean("short"), 2),
+        "roomline_percent": round(mean("roomline"), 2),
+        "of_bare_short": round(mean("roomline") / mean("short"), 3),
+        "of_bare_public": round(mean("roomline") / mean("public"), 3),
+    }
 
 
 async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[str, Any]:
@@ -69,6 +82,7 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
         "media": {"workers": 1, "max_calls": count + 5},
         "dispatch_rules": [{"rule": {"dispatch_rule_callee": {"room_prefix": "pair", "randomize": False}}}],
     }
+    await show_out(livekit)
     async with Stack(configuration, calls_at_once=count + 5) as stack:
         for number in range(count):
             await stack.carrier.place_load(f"{NUMBER}{number:05d}")
@@ -105,5 +119,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="./run bench livekit", description="CPU per call of a LiveKit seat, against the bare SDK.")
     parser.add_argument("--calls", type=int, nargs="+", default=[5, 10, 15], help="how many at once, one after the other (5 10 15)")
     parser.add_argument("--seconds", type=float, default=12.0, help="measured each time (12)")
+    parser.add_argument("--rounds", type=int, default=3, help="for each number of calls (3)")
     options = parser.parse_args()
-    asyncio.run(main(options.calls, options.seconds))
+    asyncio.run(main(options.calls, options.seconds, options.rounds))

@@ -85,6 +85,22 @@ def test_given_nothing_late_then_each_frame_leaves_as_it_came() -> None:
     assert words.next_frame() is None
 
 
+def test_given_hardly_any_delay_then_it_goes_in_the_next_pause_and_not_before() -> None:
+    words = KeptWords(8000)
+    frames = frames_of(np.concatenate((voice(8000, 1.0), np.zeros(12_000), voice(8000, 0.2))), 8000)
+    words.add(frames[0])
+    words.add(frames[1])
+    out, left = [], []
+    for frame in frames[2:]:
+        out.append(words.next_frame())
+        left.append(words.frames)
+        words.add(frame)
+    assert set(left[:45]) == {1.0}
+    assert out[:45] == frames[:45]
+    assert left[-1] == 0.0
+    assert out[-9:] == frames[-10:-1]
+
+
 def test_given_a_seat_that_takes_too_long_then_the_newest_five_seconds_are_kept() -> None:
     words = KeptWords(8000)
     for number in range(MOST_KEPT + 10):
