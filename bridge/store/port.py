@@ -1,10 +1,56 @@
-"""What the story of a call needs kept beyond the process: the records of ended calls and the count of wrong PINs."""
+"""What is kept beyond the process: LiveKit's objects that the operator configured, the records of ended calls, the count of wrong PINs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.model.phone_number import PhoneNumber
 from bridge.model.record import CallRecord
+from bridge.model.rule import DispatchRule
+from bridge.model.trunk import InboundTrunk, LegacyTrunk, OutboundTrunk
+
+StoredObject = InboundTrunk | OutboundTrunk | LegacyTrunk | DispatchRule | PhoneNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Every object of a store at one moment, by id. Never changed: a store makes a new one."""
+
+    inbound_trunks: Mapping[str, InboundTrunk] = field(default_factory=dict)
+    outbound_trunks: Mapping[str, OutboundTrunk] = field(default_factory=dict)
+    legacy_trunks: Mapping[str, LegacyTrunk] = field(default_factory=dict)
+    """Of deployments older than the two kinds of trunks; each counts as one or both of them (livekit-sip-semantics.md §1.5)."""
+    dispatch_rules: Mapping[str, DispatchRule] = field(default_factory=dict)
+    phone_numbers: Mapping[str, PhoneNumber] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What is to become of an inventory, all of it or nothing. `put` creates or replaces by id; `delete` names a kind and an id each, and
+    what is not there is no error."""
+
+    put: tuple[StoredObject, ...] = ()
+    delete: tuple[tuple[type[StoredObject], str], ...] = ()
+
+
+class ObjectStore(Protocol):
+    """Where LiveKit's objects live. Everything raises `Unavailable` when the store cannot be reached or written."""
+
+    @property
+    def writable(self) -> bool:
+        """False for a file, which its owner writes."""
+
+    async def read(self) -> Inventory:
+        """As it is now, whoever wrote it."""
+
+    async def change(self, decide: Callable[[Inventory], Edit]) -> Inventory:
+        """Have `decide` look at the inventory as it is and say what becomes of it; returns the inventory afterwards. Nobody else's change
+        comes in between: a store that finds one asks `decide` again, so it must be a pure function, and may run in another thread. What it
+        raises is raised here, and nothing is changed. Returns once the change is durable."""
+
+    def changes(self) -> AsyncIterator[Inventory]:
+        """The inventory now, and anew within a second of each change, our own and others'; several at once may be told as one. While the
+        store is away there is nothing new."""
 
 
 @dataclass(frozen=True, slots=True)
