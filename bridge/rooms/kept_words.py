@@ -31,8 +31,12 @@ PATIENCE: Final = 15
 SHORTEST_PERIOD, LONGEST_PERIOD = 1 / 400, 1 / 60
 """Seconds: of a child's and of a deep man's voice."""
 
-LOOK: Final = 50
-"""Beats from one look for a pause to the next, when there is hardly any delay left."""
+PEAK: Final = 200
+"""The loudest sample of what is surely a pause."""
+
+SAMPLED: Final = 7
+"""One sample in so many is looked at, when there is hardly any delay left: every beat may be the pause, and must cost next to nothing. A
+prime, so that no tone hides between."""
 
 ALIKE: Final = 0.03
 """Two shifts whose correlations (at most 1) differ by less do not differ to the ear."""
@@ -82,7 +86,7 @@ class KeptWords:
         return self._take(self._frame)
 
     def _without_haste(self) -> bytes:
-        if self._beats % LOOK == 0 and _is_quiet(self._kept):
+        if len(self._kept) > self._frame and _is_surely_quiet(self._kept):
             del self._kept[: -self._frame]
         return self._take(self._frame)
 
@@ -130,3 +134,7 @@ def _samples(kept: bytes | bytearray) -> Samples:
 
 def _is_quiet(kept: bytes | bytearray) -> bool:
     return float(np.sqrt(np.mean(np.square(_samples(kept))))) < QUIET
+
+
+def _is_surely_quiet(kept: bytearray) -> bool:
+    return max(map(abs, memoryview(bytes(kept)).cast("h")[::SAMPLED])) < PEAK

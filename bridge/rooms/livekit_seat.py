@@ -231,12 +231,20 @@ class LiveKitSeat:
             await session.join(self._access, limit)
             self._session = session
             self._joined.set()
-            await self._show(session)
-            await session.publish()
+            await self._appear(session)
         except BaseException:
             self._leave_session(session)
             raise
         return session
+
+    async def _appear(self, session: LiveKitSession) -> None:
+        """Be seen and heard. Both at a time: LiveKit takes some 40 ms for either."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._show(session))
+                group.create_task(session.publish())
+        except* Unavailable as errors:
+            raise errors.exceptions[0] from None
 
     async def _show(self, session: LiveKitSession) -> None:
         """The attributes that have changed since the token was made, or did not fit into it."""

@@ -55,6 +55,7 @@ class Human:
         self._to_say: deque[Samples] = deque()
         self._tone: Samples | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._listening: dict[str, asyncio.Task[None]] = {}
         self.identity = identity
         self.room = rtc.Room()
         self.events: list[Event] = []
@@ -80,10 +81,10 @@ class Human:
         self._tasks.append(asyncio.create_task(self._speak(source)))
 
     async def leave(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._listening.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3.0):
                 await self.room.disconnect()
@@ -162,6 +163,7 @@ class Human:
         room.on("participant_attributes_changed", lambda new, who: self._note("changed", who.identity, attributes=dict(new)))
         room.on("sip_dtmf_received", self._pressed)
         room.on("track_subscribed", self._hears)
+        room.on("track_unsubscribed", lambda _track, publication, _who: self._hears_no_more(publication.sid))
         room.on("disconnected", lambda reason: self._note("disconnected", self.identity, reason=rtc.DisconnectReason.Name(reason)))
         room.on("reconnected", lambda: self._note("reconnected", self.identity))
 
@@ -171,14 +173,23 @@ class Human:
     def _pressed(self, packet: rtc.SipDTMF) -> None:
         self._note("pressed", packet.participant.identity if packet.participant else "", digit=packet.digit, code=packet.code)
 
-    def _hears(self, track: rtc.Track, _publication: rtc.RemoteTrackPublication, who: rtc.RemoteParticipant) -> None:
+    def _hears(self, track: rtc.Track, publication: rtc.RemoteTrackPublication, who: rtc.RemoteParticipant) -> None:
         if track.kind == rtc.TrackKind.KIND_AUDIO:
-            self._tasks.append(asyncio.create_task(self._listen(track, who.identity)))
+            self._listening[publication.sid] = asyncio.create_task(self._listen(track, who.identity))
+
+    def _hears_no_more(self, sid: str) -> None:
+        listening = self._listening.get(sid)
+        if listening is not None:
+            listening.cancel()
 
     async def _listen(self, track: rtc.Track, identity: str) -> None:
         recording = self.heard.setdefault(identity, Recording(16_000))
-        async for event in rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20):
-            recording.add(time.monotonic(), np.frombuffer(bytes(event.frame.data), "<i2").astype(np.int16))
+        stream = rtc.AudioStream(track, sample_rate=16_000, num_channels=1, frame_size_ms=20)
+        try:
+            async for event in stream:
+                recording.add(time.monotonic(), np.frombuffer(bytes(event.frame.data), "<i2").astype(np.int16))
+        finally:
+            await stream.aclose()  # some fifty that are left open, and the SDK hears of nothing any more
 
     async def _speak(self, source: rtc.AudioSource) -> None:
         size = round(RATE * FRAME)

@@ -87,7 +87,7 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
         for number in range(count):
             await stack.carrier.place_load(f"{NUMBER}{number:05d}")
             await asyncio.sleep(0.1)
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(2 * SETTLE)  # the first words are kept until somebody subscribes, and the crowd does not
         talking = stack.server.child.output().count('"event": "talking"')
         await asyncio.sleep(SETTLE)
         (worker,) = stack.server.workers()

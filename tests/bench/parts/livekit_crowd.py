@@ -1,4 +1,4 @@
-"""The others: in each of N rooms one participant who publishes a tone, and subscribes to what there is.
+"""The others: in each of N rooms one participant who publishes a tone, and hears nothing.
 
 Part of `./run bench livekit`, as a process of its own: `python -m tests.bench.parts.livekit_crowd ROOMS`, with LIVEKIT_URL,
 LIVEKIT_API_KEY and LIVEKIT_API_SECRET. Runs until its standard input ends.
@@ -26,7 +26,7 @@ async def main(count: int) -> None:
         room = rtc.Room()
         grants = api.VideoGrants(room_join=True, room=f"pair_+1555{number:05d}")
         token = api.AccessToken().with_identity(CROWD).with_grants(grants).to_jwt()
-        await room.connect(os.environ["LIVEKIT_URL"], token)
+        await room.connect(os.environ["LIVEKIT_URL"], token, rtc.RoomOptions(auto_subscribe=False))
         await room.local_participant.publish_track(speaker.track, rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE))
         rooms.append(room)
     at = 0
