@@ -3,7 +3,10 @@
 Nothing secret is ever given to a log. The redaction here is the last line of defence, not the first.
 """
 
+import contextlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -36,11 +39,34 @@ def setup_logs(level: str = "info", form: str = "auto") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_StandardError()),  # type: ignore[arg-type]  # it is written to and flushed, no more
         cache_logger_on_first_use=True,
     )
     # Libraries that use the standard library's logging (asyncio, aiohttp, panoramisk): warnings only, in their own plain form.
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(shorten_livekit)
+
+
+def shorten_livekit(record: logging.LogRecord) -> bool:
+    """The LiveKit SDK (1.2.1, rtc/room.py) logs a whole event of the room, metadata and keys pressed included, when its handling fails:
+    where it failed says enough."""
+    if record.exc_info and f"{os.sep}livekit{os.sep}rtc{os.sep}" in record.pathname:
+        record.msg, record.args = "the LiveKit SDK failed at an event of a room", ()
+    return True
+
+
+class _StandardError(io.TextIOBase):
+    """Where nobody reads any more (`serve 2>&1 | head`, a collector that died), calls go on: what cannot be written is let go."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
 
 
 def redact(_logger: object, _method: str, event: EventDict) -> EventDict:

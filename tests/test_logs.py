@@ -1,12 +1,15 @@
 """What a log shows, and what it never does."""
 
+import io
 import json
+import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
-from bridge.logs import setup_logs
+from bridge.logs import setup_logs, shorten_livekit
 
 SECRET = "735190"
 
@@ -52,3 +55,27 @@ def test_given_a_calls_story_then_its_id_is_on_every_line_as_json(capsys: pytest
         structlog.get_logger().debug("not shown")
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["call_id"], line["room"], line["level"]) == ("talking", "SCL_1", "lobby", "info")
+
+
+def test_given_nobody_who_reads_the_log_any_more_then_nothing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`roomline serve 2>&1 | head -1`, or a collector that died: calls go on."""
+
+    class Broken(io.StringIO):
+        def write(self, _text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Broken())
+    setup_logs("info", "json")
+    structlog.get_logger().info("a call ended")
+
+
+def test_given_the_sdks_own_log_of_an_event_it_could_not_handle_then_the_event_is_not_shown() -> None:
+    record = logging.LogRecord("root", logging.ERROR, "/livekit/rtc/room.py", 732, "event %s", (SECRET,), None)
+    assert shorten_livekit(record)
+    assert SECRET in record.getMessage()  # no fault: left alone
+    record.exc_info = (ValueError, ValueError("x"), None)
+    assert shorten_livekit(record)
+    assert SECRET not in record.getMessage()

@@ -9,7 +9,9 @@ from bridge.model.ending import EndReason
 RINGING, ACTIVE, HANGUP = "ringing", "active", "hangup"
 CALL_STATUS = "sip.callStatus"
 
-STATUS_STAYS = frozenset({EndReason.ROOM_CLOSED, EndReason.REMOVED, EndReason.DUPLICATE_IDENTITY, EndReason.RINGING_TIMEOUT})
+STATUS_STAYS = frozenset(
+    {EndReason.ROOM_CLOSED, EndReason.REMOVED, EndReason.DUPLICATE_IDENTITY, EndReason.RINGING_TIMEOUT, EndReason.SHUTDOWN}
+)
 """Ends after which LiveKit leaves `sip.callStatus` as it was (§3.6)."""
 
 TOTAL_LIMIT = 65536

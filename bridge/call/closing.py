@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 FREEING_TIMEOUT = 15.0
 """Seconds for which the PBX is told again that a call is over; by then its own lease has seen to it."""
 
+KEEPING_TIMEOUT = 5.0
+"""Seconds that the store has to take a record, before the log gets it."""
+
 FREEING_PAUSE = 0.5
 """Seconds between two tries."""
 
@@ -47,7 +50,7 @@ class Closing:
         answered = call.answered
         await self.close_sound(call)
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
-        await self._quietly(self._keep(record))
+        await self._keep(record)
         self._tell(record)
 
     async def hand_over(self, call: Call) -> None:
@@ -133,9 +136,11 @@ class Closing:
 
     async def _keep(self, record: CallRecord) -> None:
         try:
-            await self._world.journal.keep_record(record)
-        except Unavailable as error:
-            log.error("the record could not be kept; here it is", error=str(error), record=record.model_dump(mode="json"))
+            async with asyncio.timeout(KEEPING_TIMEOUT):
+                await self._world.journal.keep_record(record)
+        except (Unavailable, TimeoutError) as error:
+            error_text = str(error) or f"the store did not take it within {KEEPING_TIMEOUT:g} s"
+            log.error("the record could not be kept; here it is", error=error_text, record=record.model_dump(mode="json"))
 
     def _tell(self, record: CallRecord) -> None:
         """The one line on this call."""

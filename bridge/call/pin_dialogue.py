@@ -81,11 +81,9 @@ class PinDialogue:
             entry = PinEntry(self._options)
             async with asyncio.TaskGroup() as group:
                 prompt = group.create_task(self._prompt())
-                try:
-                    outcome = await self._listen(entry)
-                finally:
-                    prompt.cancel()
-                    await self._sound.stop()
+                outcome = await self._listen(entry)
+                prompt.cancel()
+                await self._sound.stop()
             if outcome is not None:
                 return outcome
 

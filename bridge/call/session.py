@@ -6,7 +6,6 @@ beside the steps in `watchers.py`.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -287,8 +286,13 @@ class Story:
             if not node.load().lost:
                 # First: one that has come up in the place of the lost one is the same node to us, and the call's id the same.
                 await self._closing.close_lost_sound(call)
-                with contextlib.suppress(NodeGone):
+                try:
                     return await node.open(call.call_id, call.rate)
+                except NodeGone:
+                    pass
+                except Unavailable:
+                    if not node.load().room_for:  # the one with the most room: none has any
+                        raise
             await asyncio.sleep(NODE_PAUSE)
 
     # 6. Wait for company
@@ -316,18 +320,17 @@ class Story:
         if not call.answered or call.sound is None:
             await company
             return
-        async with asyncio.TaskGroup() as group:
-            ringback = group.create_task(call.sound.play(Clip(ClipName.RINGBACK, loop=True)))
-            try:
-                await company
-            finally:
-                ringback.cancel()
-                await call.sound.stop()
+        ringback = asyncio.create_task(call.sound.play(Clip(ClipName.RINGBACK, loop=True)))
+        try:
+            await company
+            await call.sound.stop()  # only then: whoever ends the call plays something else, or the next server lets it ring on
+        finally:
+            ringback.cancel()
+            await asyncio.gather(ringback, return_exceptions=True)
 
     # 7. Talk
 
     async def _talk(self, call: Call) -> None:
-        was_active = call.ticket.attributes.get(attributes.CALL_STATUS) == attributes.ACTIVE
         call.change(ticket=call.ticket_with(attributes.CALL_STATUS, attributes.ACTIVE))
         call.leg.set_media_lease(self._options.orphan_limit)
         await self._answer(call, CallState.TALKING)
@@ -342,8 +345,7 @@ class Story:
             detail = str(error) or f"the seat did not open within {self._options.seat_timeout:g} s"
             raise CallOver(EndReason.ROOM_FAILED, detail=detail, clip=ClipName.UNAVAILABLE) from error
         call.seat_is_open = True
-        if not was_active:
-            await self._tell_room_of_the_answer(call.seat)
+        await self._tell_room_of_the_answer(call.seat)
         log.info("talking", room=call.ticket.room_name, participant=call.ticket.identity)
 
     async def _tell_room_of_the_answer(self, seat: Seat) -> None:

@@ -61,6 +61,7 @@ class Watchers:
         self._losses: list[float] = []
         self._transferring: asyncio.Task[None] | None = None
         self._room_is_there = asyncio.Event()
+        self._comforting: asyncio.Task[None] | None = None
         self._digits: asyncio.Queue[str] = asyncio.Queue(DIGITS_WAITING)
 
     def watch_leg(self) -> None:
@@ -214,7 +215,7 @@ class Watchers:
                 case SeatLost():
                     log.warning("the room is lost for the moment")
                     self._room_is_there.clear()
-                    self._start(self._comfort() if self._call.seat_is_open else self._room_comes_back())
+                    self._room_is_lost()
                 case SeatBack():
                     log.warning("the room is back")
                     self._room_is_there.set()
@@ -229,8 +230,14 @@ class Watchers:
     def _room_failed(self, detail: str) -> CallOver:
         return room_failed(detail, falls_back=self._options.room_failure_falls_back, answered=self._call.answered, by=EndedBy.ROOM)
 
+    def _room_is_lost(self) -> None:
+        """Who talks hears that it is not the line; who still waits does not wait for a lost room."""
+        if not self._call.seat_is_open:
+            self._start(self._room_comes_back())
+        elif self._comforting is None:
+            self._comforting = self._start(self._comfort())
+
     async def _room_comes_back(self) -> None:
-        """A caller who still waits does not wait for a lost room."""
         try:
             async with asyncio.timeout(self._options.room_patience):
                 await self._room_is_there.wait()
@@ -249,11 +256,13 @@ class Watchers:
                 log.warning("digits from the room did not reach the phone", error=str(error))
 
     async def _comfort(self) -> None:
-        """Only while talking: who still waits hears ringback, which says enough."""
-        if self._call.sound is not None and self._call.seat_is_open:
+        if self._call.sound is not None:
             await self._call.sound.play(Clip(ClipName.COMFORT, loop=True))
 
     async def _end_comfort(self) -> None:
+        comforting, self._comforting = self._comforting, None
+        if comforting is not None:
+            comforting.cancel()  # it may not have begun: both are told in one breath when we were held up
         if self._call.sound is not None and self._call.seat_is_open:
             await self._call.sound.stop()
 

@@ -23,6 +23,7 @@ from bridge.media.epoch import Epoch
 from bridge.media.figures_text import of_this_process, written
 from bridge.media.peer import peer_of
 from bridge.media.port import Clip, NodeLoad, Seat, Sound
+from bridge.media.sparse_log import SparseLog
 from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
 
 log = structlog.get_logger(__name__)
@@ -113,6 +114,7 @@ class NodeServer:
         self._looking: asyncio.Task[None] | None = None
         self._claimed: set[str] = set()
         self._unclaimed_since: dict[str, float] = {}
+        self._faults = SparseLog(now=now)
 
     async def __aenter__(self) -> Self:
         try:
@@ -193,12 +195,18 @@ class NodeServer:
         """What is decided without a controller, and word of the load to one that is there."""
         while True:
             await asyncio.sleep(_LOOK_EVERY)
-            if self._controller is not None:
-                self._controller.tell_load(self._node.load())
-                await self._let_go_unclaimed()
-            else:
-                await self._without_controller(self.alone_for)
-            await self._forget_seats()
+            try:
+                await self._look_once()
+            except Exception as error:  # a fault at one call, and the load is told and the others are looked after all the same
+                self._faults.warning("a fault of ours while the node looked after its calls", exc_info=error)
+
+    async def _look_once(self) -> None:
+        if self._controller is not None:
+            self._controller.tell_load(self._node.load())
+            await self._let_go_unclaimed()
+        else:
+            await self._without_controller(self.alone_for)
+        await self._forget_seats()
 
     async def _without_controller(self, alone: float) -> None:
         if alone < DIALOGUE_LIMIT:
@@ -259,6 +267,11 @@ class NodeServer:
         self._plays.add(playing)
         playing.add_done_callback(self._plays.discard)
         return await asyncio.shield(playing)
+
+    async def stop(self, call_id: str) -> None:
+        """Also what was asked to be played just before, which takes one turn of the loop to begin."""
+        await asyncio.sleep(0)
+        await (await self.sound(call_id)).stop()
 
     async def take_seat(self, call_id: str, ticket: RoomTicket) -> int:
         for kept in self._seats.values():
@@ -393,7 +406,7 @@ class _Controller:
             case m.Play():
                 return await server.play(request.call_id, Clip(request.clip, request.loop))
             case m.Stop():
-                return await (await server.sound(request.call_id)).stop()
+                return await server.stop(request.call_id)
             case m.Snapshot():
                 return asdict(await (await server.sound(request.call_id)).snapshot())
             case m.Close():

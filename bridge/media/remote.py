@@ -81,6 +81,7 @@ class RemoteNode:
         self._news = asyncio.Event()
         self._away_since = float("-inf")
         self._to_close: set[str] = set()
+        self._wants_closing = asyncio.Event()
         self.process: Peer | None = None
         """That of the node, as long as it listened when we tried last."""
 
@@ -180,8 +181,11 @@ class RemoteNode:
                     raise Silence(str(error)) from None
 
     async def _close_what_is_over(self, connection: NodeConnection) -> None:
-        for call_id in list(self._to_close):
-            await self._close_now(connection, call_id)
+        while True:
+            for call_id in list(self._to_close):
+                await self._close_now(connection, call_id)
+            self._wants_closing.clear()
+            await self._wants_closing.wait()
 
     async def _close_now(self, connection: NodeConnection, call_id: str) -> None:
         try:
@@ -189,12 +193,13 @@ class RemoteNode:
         except NodeGone:
             raise
         except Unavailable:
-            pass  # it does not carry the call any more
+            pass  # it does not carry the call any more; or it hangs, which the pings will tell
         self._to_close.discard(call_id)
 
     def close_later(self, call_id: str) -> None:
-        """The call is over, or goes on elsewhere; should the node come back, it is not to keep it: its seat would be a ghost's."""
+        """The call is over, or goes on elsewhere: the node is not to keep it, now or when it is back. Its seat would be a ghost's."""
         self._to_close.add(call_id)
+        self._wants_closing.set()
 
     async def _back_or_gone(self) -> None:
         """Returns once the node is there, or nobody listens at its place, or it has been away for too long."""
@@ -221,7 +226,11 @@ class RemoteNode:
         if call_id in self._to_close:
             await self._close_now(self._now(), call_id)
         self._now().expect_a_call()
-        await self.ask(m.Open, call_id=call_id, rate=rate)
+        try:
+            await self.ask(m.Open, call_id=call_id, rate=rate)
+        except BaseException:
+            self.close_later(call_id)  # the node may have opened it all the same, and nobody will know of it
+            raise
         return RemoteSound(self, call_id)
 
     async def sounds(self) -> Mapping[str, "RemoteSound"]:

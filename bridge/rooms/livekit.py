@@ -47,9 +47,9 @@ class LiveKitRooms:
         self._closed = False
         self._faults = SparseLog()
         self._watching = asyncio.create_task(self._watch())
-        # What the SDK calls errors comes with every deleted room; what is our business comes as an event or an exception.
-        debugging = logging.getLogger().isEnabledFor(logging.DEBUG)
-        logging.getLogger("livekit").setLevel(logging.ERROR if debugging else logging.CRITICAL)
+        # What the SDK calls errors comes with every deleted room; what is our business comes as an event or an exception, and a fault of
+        # ours in its callbacks is logged by `livekit_session.py`.
+        logging.getLogger("livekit").setLevel(logging.CRITICAL)
 
     async def join(self, ticket: RoomTicket, rate: int) -> LiveKitSeat:
         """See the port. The seat is there at once; that LiveKit does not give it is told by its events (`join_failed`)."""
@@ -101,7 +101,8 @@ class LiveKitRooms:
             away_since = began if away_since is None else away_since
             if time.monotonic() - away_since >= AWAY_LIMIT:
                 for seat in waiting:
-                    seat.give_up(why)
+                    if seat.waits:  # it may have been opened while we asked
+                        seat.give_up(why)
 
     async def _why_away(self) -> str:
         """Empty when LiveKit is there."""

@@ -39,6 +39,11 @@ class TrackFrames:
     def put(self, frame: bytes) -> None:
         self._waiting.append(frame)
 
+    def forget(self) -> None:
+        """What waits was not wanted in its time, and is old by the time it will be."""
+        self._waiting.clear()
+        self._waits = True
+
     def take(self) -> bytes | None:
         """The next 20 ms; None when there are none."""
         waiting = self._waiting

@@ -18,8 +18,10 @@ In a process that uses it, the SDK's own `AudioStream` hears nothing and `AudioS
 """
 
 import ctypes
+import signal
 from collections.abc import Callable
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Final
 
 import structlog
@@ -40,10 +42,18 @@ TRIED_ON: Final = frozenset({"1.1.21", "1.2.0", "1.2.1"})
 @lru_cache(maxsize=1)
 def audio_way(version: str = rtc.__version__) -> AudioWay:
     """The short cuts where this version of the SDK is one they were tried on, else the public way, said once."""
+    end_at_a_panic()
     if version not in TRIED_ON:
         log.warning("this version of the LiveKit SDK is new to us: its public way is taken, at more CPU for each call", version=version)
         return PublicWay()
     return ShortCut()
+
+
+def end_at_a_panic() -> None:
+    """When its native side panics, the SDK calls that beyond repair and sends its own process a SIGTERM. To a node that means: take no more
+    calls, and carry those you have to their end; on an SDK that carries nothing any more. A dead node's calls go on elsewhere at once."""
+    if hasattr(client, "signal"):
+        vars(client)["signal"] = SimpleNamespace(SIGTERM=signal.SIGKILL)
 
 
 class ShortCut:

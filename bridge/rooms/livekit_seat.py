@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import structlog
 
-from bridge.errors import Unavailable
+from bridge.errors import RoomlineError, Unavailable
 from bridge.media.frames import samples_per_frame, silence
 from bridge.model.ending import EndReason
 from bridge.model.ticket import RoomTicket, SeatBack, SeatEvent, SeatGone, SeatLost
@@ -39,6 +39,10 @@ FINAL: Final = frozenset({"client_initiated", "duplicate_identity", "participant
 """Reasons after which nobody wants us back. Any other end of a session is a lost connection."""
 
 _NOISES: Final = 8
+
+
+class NotWanted(RoomlineError):  # noqa: N818  (an answer, not a fault)
+    """LiveKit has ended the session for good: its reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ class LiveKitSeat:
         # After a PIN it came before the room was chosen.
         self._rings = ticket.attributes.get("sip.callStatus") == "ringing"
         self._said: bytes | None = None
+        self._was_heard = False
         self._words: KeptWords | None = KeptWords(rate)
         self._silence = silence(rate)
         self._noises = _faint_noises(rate)
@@ -108,6 +113,7 @@ class LiveKitSeat:
         session = self._session
         if session is None or not self._opened:
             return None
+        self._was_heard = True
         tracks = session.tracks
         if len(tracks) == 1:
             return tracks[0].take()
@@ -117,6 +123,10 @@ class LiveKitSeat:
         """20 ms go to the room: what the caller said, or what they said first, or next to nothing."""
         said, self._said = self._said, None
         session = self._session
+        if session is not None and not self._was_heard:
+            for track in session.tracks:
+                track.forget()
+        self._was_heard = False
         speaker = session.speaker if session is not None else None
         if self._words is not None:
             if said is not None:
@@ -154,10 +164,10 @@ class LiveKitSeat:
         await self._session.publish_digit(digit)
 
     async def set_attributes(self, changes: Mapping[str, str]) -> None:
-        """Shown at once, or at the join. Raises `Unavailable`; then they are shown at the next join."""
+        """Shown at once, or at the join. Raises `Unavailable`; then they are shown when the room is back, or at the next join."""
         self._attributes.update(changes)
         if self._session is not None:
-            await self._session.set_attributes(changes)
+            await self._session.show(changes)
 
     async def leave(self, reason: EndReason) -> None:
         log.debug("leaves the room", room=self._ticket.room_name, identity=self._ticket.identity, reason=reason.value)
@@ -191,6 +201,8 @@ class LiveKitSeat:
     async def _live(self) -> None:
         try:
             gone = await self._until_gone()
+        except NotWanted as error:
+            gone = SeatGone(str(error))
         except Exception as error:
             log.exception("a fault of ours at a seat", room=self._ticket.room_name)
             gone = SeatGone("connection_lost", type(error).__name__)
@@ -205,33 +217,38 @@ class LiveKitSeat:
             return SeatGone("join_failed", await self._lookup.why_not(self._ticket, str(error)))
         except TimeoutError:
             return SeatGone("join_failed", f"LiveKit did not let the caller in within {JOIN_LIMIT:g} s ({where(self._access)})")
-        while True:
-            reason = await self._session_over(session)
-            if reason in FINAL:
-                return SeatGone(reason)
+        while (reason := await self._session_over(session)) not in FINAL:
             returned = await self._come_back(reason)
             if returned is None:
                 return SeatGone("connection_lost", f"LiveKit was gone for {self._options.lost_limit:g} s ({reason})")
             session = returned
+        return SeatGone(reason)
 
     async def _join_at_first(self) -> LiveKitSession:
         """As `_join`. What breaks at once is tried once more: a connection may be cut, a LiveKit just started anew."""
         try:
-            return await self._join(JOIN_LIMIT)
+            return await self._join()
         except Unavailable as error:
             log.debug("joining once more", room=self._ticket.room_name, why=str(error))
             await asyncio.sleep(REJOIN_PAUSE)
-            return await self._join(JOIN_LIMIT)
+            return await self._join()
 
-    async def _join(self, limit: float) -> LiveKitSession:
-        """A session in which the caller can be heard and hears. Raises `Unavailable`; whatever happens, no half of one stays."""
+    async def _join(self) -> LiveKitSession:
+        """A session in which the caller can be heard and hears. Raises `Unavailable`, and `NotWanted` when LiveKit has ended it at once;
+        whatever happens, no half of one stays."""
         attributes = {name: value for name, value in self._attributes.items() if value}
         session = LiveKitSession(replace(self._ticket, attributes=attributes), self._rate, self._way, self._told)
         try:
-            await session.join(self._access, limit)
+            await session.join(self._access, JOIN_LIMIT)
             self._session = session
             self._joined.set()
             await self._appear(session)
+        except Unavailable:
+            ended = session.why_over
+            self._leave_session(session)
+            if ended in FINAL:
+                raise NotWanted(ended) from None
+            raise
         except BaseException:
             self._leave_session(session)
             raise
@@ -247,11 +264,14 @@ class LiveKitSeat:
             raise errors.exceptions[0] from None
 
     async def _show(self, session: LiveKitSession) -> None:
-        """The attributes that have changed since the token was made, or did not fit into it."""
-        shown = session.attributes_shown
-        rest = {name: value for name, value in self._attributes.items() if value and shown.get(name) != value}
-        if rest:
-            await session.set_attributes(rest)
+        """What has changed since the token was made, or did not fit into it, or could not be told while the room was lost."""
+        await session.show({name: value for name, value in self._attributes.items() if value})
+
+    async def _show_again(self, session: LiveKitSession) -> None:
+        try:
+            await self._show(session)
+        except Unavailable as error:
+            log.warning("the room does not see what has changed", room=self._ticket.room_name, why=str(error))
 
     async def _session_over(self, session: LiveKitSession) -> str:
         """Returns why; a session that was lost and does not come back counts as over."""
@@ -261,6 +281,8 @@ class LiveKitSeat:
                 await self._first_of(over, self._lost.wait())
                 if not over.done() and not await self._is_back(over):
                     return "not_back"
+                if not over.done():
+                    await self._show_again(session)
             return over.result()
         finally:
             over.cancel()
@@ -287,7 +309,7 @@ class LiveKitSeat:
             async with asyncio.timeout_at(self._lost_at + self._options.lost_limit):
                 while True:
                     try:
-                        session = await self._join(JOIN_LIMIT)
+                        session = await self._join()
                     except Unavailable as error:
                         log.debug("not back yet", room=self._ticket.room_name, why=str(error))
                         await asyncio.sleep(REJOIN_PAUSE)

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 from livekit import rtc
 from livekit.rtc.participant import PublishTrackError
+from livekit.rtc.room import EventTypes
 
 from bridge.errors import Unavailable
 from bridge.media.frames import RATES
@@ -54,7 +55,7 @@ News = Company | SeatLost | SeatBack | DigitsToSend | EndAsked
 
 
 class LiveKitSession:
-    """Made by `join`; ends by itself (`over`) or by `close`."""
+    """From `join` until it ends by itself (`over`) or by `close`."""
 
     def __init__(self, ticket: RoomTicket, rate: int, way: AudioWay, tell: Callable[[News], None]) -> None:
         """`tell` is called in the loop's thread."""
@@ -73,9 +74,11 @@ class LiveKitSession:
         self._frames: dict[str, TrackFrames] = {}
         self.speaker: Speaker | None = None
         """There from the moment on that somebody can hear the caller."""
+        self._shown = dict(attributes_in_token(ticket.attributes))
+        self._published: Speaker | None = None
+        self._listened_to: asyncio.Task[None] | None = None
         self._room_digits = RoomDigits(ticket.room_name)
         self._heard = asyncio.Event()
-        self._speaker: Speaker | None = None
         self._watch()
 
     # Joining
@@ -96,9 +99,9 @@ class LiveKitSession:
         self._look_around()
 
     async def publish(self) -> None:
-        """The caller's track, under their identity (§3.4 step 2). Returns once somebody has subscribed to it, or nobody does: what is
-        said before would be lost. Raises `Unavailable`."""
-        speaker = self._speaker = self._way.speaker(self._ticket.identity, self._rate)
+        """The caller's track, under their identity (§3.4 step 2). Raises `Unavailable`. There is a `speaker` once somebody has subscribed
+        to it, or nobody does: what is said before would be lost."""
+        speaker = self._published = self._way.speaker(self._ticket.identity, self._rate)
         try:
             async with asyncio.timeout(PUBLISH_LIMIT):
                 await self._room.local_participant.publish_track(speaker.track, _PUBLISH)
@@ -106,6 +109,9 @@ class LiveKitSession:
             raise Unavailable(f"LiveKit did not take the caller's track within {PUBLISH_LIMIT:g} s") from None
         except PublishTrackError as error:
             raise Unavailable(f"LiveKit does not take the caller's track: {error.message}") from None
+        self._listened_to = asyncio.create_task(self._until_listened_to(speaker))
+
+    async def _until_listened_to(self, speaker: Speaker) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTENER_LIMIT):
                 await self._heard.wait()
@@ -120,9 +126,9 @@ class LiveKitSession:
     # While in the room
 
     @property
-    def attributes_shown(self) -> Mapping[str, str]:
-        """What the others have seen of the ticket's attributes at the join."""
-        return attributes_in_token(self._ticket.attributes)
+    def why_over(self) -> str:
+        """LiveKit's reason, in lower case; empty while the session lives."""
+        return self._over.result() if self._over.done() else ""
 
     async def over(self) -> str:
         """Returns LiveKit's reason, in lower case, when the session has ended by itself."""
@@ -133,10 +139,14 @@ class LiveKitSession:
         if digit in _CODES:
             await self._say(self._room.local_participant.publish_dtmf(code=_CODES[digit], digit=digit), "a key")
 
-    async def set_attributes(self, changes: Mapping[str, str]) -> None:
-        """Raises `Unavailable`."""
-        told = {name: value.encode(errors="replace").decode() for name, value in changes.items()}  # half a surrogate pair is no UTF-8
-        await self._say(self._room.local_participant.set_attributes(told), "an attribute")
+    async def show(self, attributes: Mapping[str, str]) -> None:
+        """Tell the others what they do not know yet: of the ticket's attributes they have seen those in the token, at the join. Raises
+        `Unavailable`; then they have seen none of them."""
+        told = {name: value.encode(errors="replace").decode() for name, value in attributes.items()}  # half a surrogate pair is no UTF-8
+        new = {name: value for name, value in told.items() if self._shown.get(name) != value}
+        if new:
+            await self._say(self._room.local_participant.set_attributes(new), "an attribute")
+            self._shown.update(new)
 
     async def _say(self, saying: Awaitable[None], what: str) -> None:
         try:
@@ -149,35 +159,52 @@ class LiveKitSession:
 
     async def close(self) -> None:
         """Leave the room and let everything go, joined or not. Takes its time where LiveKit does: not to be cancelled."""
-        self.speaker, self.tracks = None, ()
+        self.speaker, self.tracks, self._tell = None, (), _nobody
+        if self._listened_to is not None:
+            self._listened_to.cancel()
+        try:
+            await self._disconnect()
+        finally:
+            for sid in list(self._listeners):
+                self._stop_hearing(sid)
+            await asyncio.gather(*self._closing_listeners, return_exceptions=True)
+            if self._published is not None:
+                await self._published.close()
+            if not self._over.done():
+                self._over.set_result("client_initiated")
+
+    async def _disconnect(self) -> None:
         if self._joining is not None:
             await asyncio.wait({self._joining})
             if self._joining.exception() is None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(DISCONNECT_LIMIT):
                         await self._room.disconnect()
-        for sid in list(self._listeners):
-            self._stop_hearing(sid)
-        await asyncio.gather(*self._closing_listeners, return_exceptions=True)
-        if self._speaker is not None:
-            await self._speaker.close()
-        if not self._over.done():
-            self._over.set_result("client_initiated")
 
     # What the room says
 
     def _watch(self) -> None:
-        room = self._room
-        room.on("participant_connected", self._participant_came)
-        room.on("track_published", self._track_published)
-        room.on("track_subscribed", self._track_subscribed)
-        room.on("track_unsubscribed", self._track_unsubscribed)
-        room.on("track_subscription_failed", self._track_failed)
-        room.on("local_track_subscribed", lambda _track: self._heard.set())
-        room.on("sip_dtmf_received", self._digits)
-        room.on("reconnecting", lambda: self._tell(SeatLost()))
-        room.on("reconnected", self._back)
-        room.on("disconnected", self._disconnected)
+        self._on("participant_connected", self._participant_came)
+        self._on("track_published", self._track_published)
+        self._on("track_subscribed", self._track_subscribed)
+        self._on("track_unsubscribed", self._track_unsubscribed)
+        self._on("track_subscription_failed", self._track_failed)
+        self._on("local_track_subscribed", lambda _track: self._heard.set())
+        self._on("sip_dtmf_received", self._digits)
+        self._on("reconnecting", lambda: self._tell(SeatLost()))
+        self._on("reconnected", self._back)
+        self._on("disconnected", self._disconnected)
+
+    def _on(self, event: EventTypes, do: Callable[..., None]) -> None:
+        """A fault of ours in what is to be done is logged here: the SDK would log it where nobody looks."""
+
+        def guarded(*told: object) -> None:
+            try:
+                do(*told)
+            except Exception:
+                log.exception("a fault of ours at an event of the room", room=self._ticket.room_name, happened=event)
+
+        self._room.on(event, guarded)
 
     def _look_around(self) -> None:
         """Who is here already; at a second look, only what is new counts."""
@@ -236,6 +263,10 @@ class LiveKitSession:
     async def _end_asked(self, asked: rtc.RpcInvocationData) -> str:
         self._tell(EndAsked(asked.caller_identity))
         return "{}"
+
+
+def _nobody(_news: News) -> None:
+    """Who is told by a session that was left: another one may have taken its place."""
 
 
 def _why(error: BaseException, access: LiveKitAccess) -> str:

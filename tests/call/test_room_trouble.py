@@ -188,3 +188,75 @@ def test_given_a_call_when_somebody_in_the_room_asks_for_its_end_then_it_ends(ta
             assert seat.statuses[-1] == "hangup"
 
     travel(story())
+
+
+def test_given_an_answered_caller_when_company_cannot_be_waited_for_then_an_announcement_and_the_end() -> None:
+    async def story() -> None:
+        async def hook(name: str) -> None:
+            if name == "seat.company":
+                raise Unavailable("the seat is gone")
+
+        async with stage(pin_rule(), node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.asked_for_pin()
+            leg.press(f"{PIN}#")
+            record = await on.until_over()
+            assert on.node.opened[0].played[-1] == (ClipName.UNAVAILABLE, True)
+            assert leg.said[-1] == "hang_up room-failed"
+            assert record.end_reason is EndReason.ROOM_FAILED
+
+    travel(story())
+
+
+def test_given_a_room_that_is_lost_and_back_in_one_breath_then_the_caller_hears_it() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            on.node.opened[0].seat.happened(SeatLost())
+            on.node.opened[0].seat.happened(SeatBack())
+            await asyncio.sleep(1)
+            assert on.node.opened[0].playing is None
+            leg.caller_hangs_up()
+            await on.until_over()
+
+    travel(story())
+
+
+def test_given_a_node_that_has_just_begun_to_leave_then_the_call_goes_to_another() -> None:
+    """It says so a moment later."""
+
+    async def story() -> None:
+        refusals = 2
+
+        async def hook(name: str) -> None:
+            nonlocal refusals
+            if name == "node.open" and refusals:
+                refusals -= 1
+                raise Unavailable("the media node stops")
+
+        async with stage(node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            leg.caller_hangs_up()
+            await on.until_over()
+
+    travel(story())
+
+
+def test_given_a_caller_who_hears_ringback_when_the_server_is_restarted_then_nothing_stops_it() -> None:
+    async def story() -> None:
+        said: list[str] = []
+
+        async def hook(name: str) -> None:
+            said.append(name)
+
+        async with stage(pin_rule(), node=FakeNode(FakeWorld(hook)), hand_over=True) as on:
+            leg = on.pbx.call(CALLER)
+            await on.asked_for_pin()
+            leg.press(f"{PIN}#")
+            await on.until(lambda: on.node.opened[0].playing is ClipName.RINGBACK)
+            said.clear()
+        assert "sound.stop" not in said
+
+    travel(story())

@@ -634,3 +634,54 @@ def test_given_any_request_then_it_is_read_as_it_was_said() -> None:
         line = m.encode(message)
         assert line.count(b"\n") == 1
         assert m.read_from_controller(line) == message
+
+
+async def test_given_a_caller_who_hangs_up_while_their_sound_is_opened_then_it_does_not_stay(served: InProcessNode, place: Path) -> None:
+    async with controller(place) as remote:
+        opening = asyncio.create_task(remote.open("gone", 8_000))
+        while not served.load().calls:  # noqa: ASYNC110  (the very moment, before the answer is on its way)
+            await asyncio.sleep(0)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await eventually(lambda: served.load().calls == 0)
+
+
+async def test_given_an_answer_that_was_lost_on_its_way_then_the_call_is_opened_there_anew(served: InProcessNode, place: Path) -> None:
+    async with controller(place) as remote:
+        await served.open("again", 8_000)
+        with pytest.raises(Unavailable, match="already"):
+            await remote.open("again", 8_000)
+        sound = await remote.open("again", 8_000)
+        assert not (await sound.snapshot()).connected
+        assert set(await remote.sounds()) == {"again"}
+
+
+async def test_given_something_to_play_and_a_stop_in_one_breath_then_nothing_is_played(served: InProcessNode, place: Path) -> None:
+    async with controller(place) as remote:
+        sound, channel = await on_air(remote, "one")
+        async with channel:
+            playing = asyncio.create_task(sound.play(Clip(ClipName.RINGBACK, loop=True)))
+            await asyncio.sleep(0)
+            stopping = asyncio.create_task(sound.stop())
+            await stopping
+            assert not await asyncio.wait_for(playing, 5)
+            assert (await sound.snapshot()).playing is None
+        await sound.close()
+
+
+async def test_given_a_fault_while_the_node_looks_after_its_calls_then_it_goes_on_looking(
+    served: InProcessNode, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with controller(place) as remote:
+        sounds, faults = served.sounds, [RuntimeError("a fault")] * 3
+
+        async def faulty() -> object:
+            if faults:
+                raise faults.pop()
+            return await sounds()
+
+        monkeypatch.setattr(served, "sounds", faulty)
+        await eventually(lambda: not faults)
+        monkeypatch.undo()
+        await remote.open("later", 8_000)
+        await eventually(lambda: remote.load() == NodeLoad(calls=1, room_for=2))

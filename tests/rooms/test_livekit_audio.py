@@ -49,3 +49,14 @@ def test_given_a_track_that_stops_without_a_word_then_silence() -> None:
     frames.put(frame(1))
     frames.take()
     assert [frames.take() for _ in range(1000)] == [None] * 1000
+
+
+def test_given_frames_that_nobody_wanted_in_their_time_then_they_are_not_heard_late() -> None:
+    frames = TrackFrames()
+    for number in range(4):
+        frames.put(bytes([number]) * 2)
+    assert frames.take() == bytes([0, 0])
+    frames.forget()
+    assert frames.take() is None
+    frames.put(b"now")
+    assert b"now" in (frames.take(), frames.take())

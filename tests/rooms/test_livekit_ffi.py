@@ -1,5 +1,9 @@
 """What is changed below the SDK's public face."""
 
+import asyncio
+import signal
+import sys
+
 from livekit.rtc._proto import ffi_pb2 as ffi
 
 from bridge.rooms.livekit_audio import PublicWay
@@ -34,3 +38,25 @@ def test_given_any_other_request_then_it_is_left_alone() -> None:
 
 def test_given_a_version_that_is_new_to_us_then_the_public_way() -> None:
     assert isinstance(audio_way("99.0"), PublicWay)
+
+
+PANIC = """
+import time
+from livekit.rtc import _ffi_client as client
+from livekit.rtc._proto import ffi_pb2 as ffi
+import ctypes, signal
+from bridge.rooms.livekit_ffi import audio_way
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+audio_way()
+event = ffi.FfiEvent()
+event.panic.message = "no way on"
+told = event.SerializeToString()
+client.ffi_event_callback((ctypes.c_uint8 * len(told)).from_buffer_copy(told), len(told))
+time.sleep(5)
+"""
+
+
+async def test_given_a_panic_of_the_native_side_then_the_process_is_dead_at_once() -> None:
+    """A node takes SIGTERM for a wish to end when its calls have."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", PANIC, stderr=asyncio.subprocess.DEVNULL)
+    assert await asyncio.wait_for(process.wait(), 30) == -signal.SIGKILL

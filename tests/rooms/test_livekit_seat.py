@@ -1,7 +1,7 @@
 """A seat whose joins fail, with the SDK's session left out."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 
 import pytest
 
@@ -40,15 +40,20 @@ class Session:
         self.closed = False
         self.speaker = None
         self.tracks: tuple[TrackFrames, ...] = ()
-        self.attributes_shown: dict[str, str] = {}
+        self.why_over = ""
+        self.shown: list[dict[str, str]] = []
         self.made.append(self)
 
     async def join(self, _access: LiveKitAccess, _limit: float) -> None:
         outcome = self.outcomes.pop(0)
+        self.why_over = outcome if outcome in livekit_seat.FINAL else ""
         if outcome == "never":
             await asyncio.Event().wait()
         if outcome:
             raise Unavailable(outcome)
+
+    async def show(self, attributes: Mapping[str, str]) -> None:
+        self.shown.append(dict(attributes))
 
     async def publish(self) -> None:
         """Heard at once."""
@@ -109,3 +114,9 @@ async def test_given_a_join_that_takes_for_ever_then_the_limit_is_one_for_both_t
     monkeypatch.setattr(livekit_seat, "JOIN_LIMIT", 0.05)
     told = await events_of(*outcomes, within=5.0)
     assert told == [SeatGone("join_failed", "LiveKit did not let the caller in within 0.05 s (livekit)")]
+
+
+async def test_given_a_join_that_livekit_ends_for_good_then_no_second_one() -> None:
+    """Else a caller who was driven out by their own next call would drive that one out."""
+    assert await events_of("duplicate_identity", within=5.0) == [SeatGone("duplicate_identity")]
+    assert len(Session.made) == 1
