@@ -38,20 +38,21 @@ class Closing:
 
     async def end(self, call: Call, over: CallOver) -> None:
         """Take everything back that the call held, and keep its record."""
-        await self._quietly(self._leave_seat(call, over.reason))
-        status = over.seen_status
-        if not over.gone:
-            if not call.answered and not over.fall_back:
-                status = over.status
-            await self._quietly(self._announce(call, over), self._options.announcement_timeout)
-            await self._quietly(self._free_leg(call, over), FREEING_TIMEOUT)
-        elif over.reason is EndReason.PBX_GONE:
-            await self._quietly(self._give_up(call))
+        status = over.status if not (over.gone or call.answered or over.fall_back) else over.seen_status
+        # Side by side: a room that does not answer keeps no caller on the line, and an announcement nobody in the room.
+        await asyncio.gather(self._quietly(self._leave_seat(call, over.reason)), self._part_with(call, over))
         answered = call.answered
         await self.close_sound(call)
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
         await self._keep(record)
         self._tell(record)
+
+    async def _part_with(self, call: Call, over: CallOver) -> None:
+        if not over.gone:
+            await self._quietly(self._announce(call, over), self._options.announcement_timeout)
+            await self._quietly(self._free_leg(call, over), FREEING_TIMEOUT)
+        elif over.reason is EndReason.PBX_GONE:
+            await self._quietly(self._give_up(call))
 
     async def hand_over(self, call: Call) -> None:
         """Leave the call to the PBX, to its node, and to the next controller."""

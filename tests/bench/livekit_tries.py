@@ -33,6 +33,7 @@ class Candidate:
 CANDIDATES = (
     Candidate("the phone is silent: zeros", Try(sound="zeros")),
     Candidate("the phone is silent: faint noise", Try(sound="noise")),
+    Candidate("the phone is silent: a faint hum", Try(sound="hum")),
     Candidate("the phone is silent: zeros, dtx off", Try(sound="zeros", dtx=False)),
     Candidate("nothing sent", Try(sends=False)),
     Candidate("nothing heard", Try(listens=False)),

@@ -26,7 +26,7 @@ class Try:
 
     frame_ms: int = 20
     sound: str = "tone"
-    """Or zeros, or noise: one step up or down."""
+    """Or zeros; noise: one step up or down; hum: eight steps up and down, 100 Hz, which nobody hears."""
     queue_ms: int = 200
     dtx: bool | None = None
     red: bool | None = None
@@ -42,7 +42,8 @@ class TriedRoom(ShortRoom):
         self._tried = tried
         samples = RATE * tried.frame_ms // 1000
         noise = np.random.default_rng(1).integers(-1, 2, 50 * samples).astype("<i2").tobytes()
-        sound = {"tone": livekit_bare.TONE, "zeros": bytes(100 * samples), "noise": noise}[tried.sound]
+        hum = np.rint(8 * np.sin(2 * np.pi * 100 * np.arange(RATE) / RATE)).astype("<i2").tobytes()
+        sound = {"tone": livekit_bare.TONE, "zeros": bytes(100 * samples), "noise": noise, "hum": hum}[tried.sound]
         self._frames_of_sound = [sound[at : at + 2 * samples] for at in range(0, len(sound) - 2 * samples + 1, 2 * samples)]
 
     def hear(self, track: rtc.Track) -> None:
