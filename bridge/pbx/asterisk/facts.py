@@ -13,7 +13,7 @@ _ADDRESS = re.compile(r"^(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:]+))(?::\d+)?$")
 
 def read_caller(facts: str, headers: str, trusted_endpoints: Mapping[str, str]) -> Caller:
     """`facts` and `headers` as dialplan/asterisk/roomline.conf writes them: `name=value` joined by `&`, both URI-encoded.
-    Of a header that stands there more than once, the last counts (livekit-sip-semantics.md §3.8); the dialplan reads the first of a name."""
+    Of a header that stands there more than once, the last counts (livekit-sip-semantics.md §3.8); the dialplan reads the first."""
     known = dict(_pairs(facts))
     endpoint = known.get("endpoint", "")
     return Caller(
