@@ -22,7 +22,7 @@ from bridge.call.session import Story
 from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
 from bridge.dispatch.index import Index
-from bridge.errors import ConfigurationError, Superseded
+from bridge.errors import ConfigurationError, Superseded, Unavailable
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import START_PATIENCE, Workers
@@ -33,6 +33,9 @@ from bridge.settings import Loaded, Settings
 from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
+
+ALL_SHOWN = 5.0
+"""Seconds from a PBX's connection to the moment by which it has told of every call that is still up."""
 
 NO_FULL_COLLECTION = 1 << 30
 """Collections of the middle generation before one of all there is."""
@@ -66,7 +69,7 @@ class Application:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings, clock = self.settings, SystemClock()
-        store = await stack.enter_async_context(SqliteStore(settings.store_path))
+        store = self._store = await stack.enter_async_context(SqliteStore(settings.store_path))
         nodes = await self._open_nodes(stack)
         throttle = Throttle(settings.pin.throttle.options(), store, clock)
         await throttle.load()
@@ -145,9 +148,22 @@ class Application:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(pbx.run())
                     group.create_task(self.registry.run(pbx, self._story))
+                    group.create_task(self._account_for_unseen(pbx))
             except* Superseded as errors:
                 log.warning("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
                 raise errors.exceptions[0] from None
+
+    async def _account_for_unseen(self, pbx: AsteriskPbx) -> None:
+        """Calls that ended while no server watched get their record, once the PBX has shown which are still up."""
+        settled = 0.0
+        while settled < ALL_SHOWN:
+            await asyncio.sleep(1.0)
+            settled = settled + 1.0 if (await pbx.health()).connected else 0.0
+        try:
+            for record in await self.registry.account_for(pbx.name, self._store):
+                log.warning("a call has ended while no server watched", call_id=record.call_id, number=record.number, room=record.room)
+        except Unavailable as error:
+            log.error("calls that ended while no server watched have no record yet: they get it at the next start", error=str(error))
 
     async def stop(self) -> None:
         """What SIGTERM does: no new calls; those that are up stay up for the server that starts next, unless `calls.drain` says how

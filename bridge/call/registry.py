@@ -17,7 +17,9 @@ from bridge.call.session import Story, open_call
 from bridge.errors import RoomlineError, Superseded, Unavailable
 from bridge.media.port import Node, Sound
 from bridge.model.ending import EndReason
+from bridge.model.record import CallRecord
 from bridge.pbx.port import Leg, Pbx, TransferResult
+from bridge.store.port import Journal
 
 log = structlog.get_logger(__name__)
 
@@ -150,6 +152,16 @@ class Registry:
                 return await order.result
         except TimeoutError:
             return TransferResult(ok=False, reason=f"no result within {timeout:g} s")
+
+    async def account_for(self, pbx: str, journal: Journal) -> Sequence[CallRecord]:
+        """Keep the records of this PBX's calls that have ended while no server watched: those whose end nobody has kept, and which are not
+        live; and have their nodes let go of them. To be asked once the PBX has shown its calls. Returns them. Raises Unavailable."""
+        gone = [record for record in await journal.open_records() if record.pbx == pbx and record.call_id not in self._calls]
+        for record in gone:
+            await journal.keep_record(record.model_copy(update={"ended_at": self._clock.now()}))
+            if (sound := await self.find_sound(record.call_id)) is not None:
+                await sound.close()
+        return gone
 
     async def drain(self, limit: float) -> None:
         """No new calls; the running ones go on for up to `limit` seconds, then are ended."""

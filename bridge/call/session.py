@@ -119,12 +119,15 @@ class Story:
             await self._go_on(call)
         else:
             await self._admit(call)
+            watchers.note_down()
         if call.note.ticket is None:
             accept = await self._find_room(call)
             await self._write_ticket(call, accept)
+            watchers.note_down()
         await self._take_seat(call, watchers)
         await self._wait_for_company(call)
         await self._talk(call)
+        watchers.note_down()
 
     # 1. Admit
 

@@ -74,6 +74,17 @@ class Watchers:
         if not self._call.control.is_set():
             self._start(self._without_control())
 
+    def note_down(self) -> None:
+        """What is known of the call by now, should it end while no server watches."""
+        self._start(self._keep_open())
+
+    async def _keep_open(self) -> None:
+        detail = "it ended while no server watched: hung up, or taken to the fallback by the PBX"
+        try:
+            await self._world.journal.keep_open(self._call.record(self._world.clock.now(), EndReason.UNSEEN, EndedBy.PBX, detail, None))
+        except Unavailable as error:
+            log.warning("should no server see the end of this call, it leaves no record", error=str(error))
+
     def watch_seat(self, seat: Seat) -> None:
         """From the moment there is a seat: what happens there, and the longest time a call may take."""
         self._start(self._seat_events(seat))

@@ -32,6 +32,7 @@ class EndReason(StrEnum):
     PBX_GONE = "pbx-gone"  # the call vanished with its PBX
     FELL_BACK = "fell-back"  # the PBX took the call to the operator's fallback
     TAKEN_AWAY = "taken-away"  # somebody at the PBX moved the call elsewhere
+    UNSEEN = "unseen"  # while no server watched: when and how is not known
     ERROR = "other"  # a fault of ours; the log has its traceback
 
 

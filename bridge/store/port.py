@@ -67,6 +67,13 @@ class Journal(Protocol):
     async def keep_record(self, record: CallRecord) -> bool:
         """Keep it for ever. False when a record of that call id is there already: the first one stays."""
 
+    async def keep_open(self, record: CallRecord) -> None:
+        """What is known of a call that goes on, in place of what was known before: should nobody see its end, this is left of it. Gone
+        with the call's record."""
+
+    async def open_records(self) -> Sequence[CallRecord]:
+        """Of calls that have no record yet."""
+
     async def records(self, limit: int = 100) -> Sequence[CallRecord]:
         """The newest first."""
 

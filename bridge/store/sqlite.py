@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS calls (
     record TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS calls_by_end ON calls (ended_at);
+CREATE TABLE IF NOT EXISTS open_calls (
+    call_id TEXT PRIMARY KEY,
+    record TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS pin_tries (
     key TEXT PRIMARY KEY,
     level REAL NOT NULL,
@@ -55,9 +59,15 @@ class SqliteStore:
             self._worker.shutdown(wait=False)
 
     async def keep_record(self, record: CallRecord) -> bool:
-        row = (record.call_id, record.ended_at, record.to_json())
-        statement = "INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
-        return await self._run(lambda: self._execute(statement, row).rowcount == 1)
+        return await self._run(lambda: self._keep_record(record))
+
+    async def keep_open(self, record: CallRecord) -> None:
+        statement = "INSERT OR REPLACE INTO open_calls SELECT ?, ? WHERE NOT EXISTS (SELECT 1 FROM calls WHERE call_id = ?)"
+        await self._run(lambda: self._execute(statement, (record.call_id, record.to_json(), record.call_id)))
+
+    async def open_records(self) -> Sequence[CallRecord]:
+        rows = await self._run(lambda: self._execute("SELECT record FROM open_calls ORDER BY rowid").fetchall())
+        return [CallRecord.from_json(text) for (text,) in rows]
 
     async def records(self, limit: int = 100) -> Sequence[CallRecord]:
         statement = "SELECT record FROM calls ORDER BY ended_at DESC, rowid DESC LIMIT ?"
@@ -111,6 +121,18 @@ class SqliteStore:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def _keep_record(self, record: CallRecord) -> bool:
+        row = (record.call_id, record.ended_at, record.to_json())
+        self._execute("BEGIN IMMEDIATE")
+        try:
+            kept = self._execute("INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
+            self._execute("DELETE FROM open_calls WHERE call_id = ?", (record.call_id,))
+        except BaseException:
+            self._execute("ROLLBACK")
+            raise
+        self._execute("COMMIT")
+        return kept
 
     def _execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         if self._connection is None:

@@ -57,15 +57,26 @@ class MemoryStore:
     """Journal and Tries in memory, with the same promises as the real ones but for surviving us. `broken`: everything fails."""
 
     kept: dict[str, CallRecord] = field(default_factory=dict)
+    open: dict[str, CallRecord] = field(default_factory=dict)
     tries: dict[str, Level] = field(default_factory=dict)
     broken: bool = False
 
     async def keep_record(self, record: CallRecord) -> bool:
         await self._turn()
+        self.open.pop(record.call_id, None)
         if record.call_id in self.kept:
             return False
         self.kept[record.call_id] = record
         return True
+
+    async def keep_open(self, record: CallRecord) -> None:
+        await self._turn()
+        if record.call_id not in self.kept:
+            self.open[record.call_id] = record
+
+    async def open_records(self) -> Sequence[CallRecord]:
+        await self._turn()
+        return list(self.open.values())
 
     async def records(self, limit: int = 100) -> Sequence[CallRecord]:
         await self._turn()

@@ -205,3 +205,38 @@ def test_given_a_call_whose_deadline_has_passed_meanwhile_when_taken_over_then_i
             assert record.ended_at - EPOCH < 1007
 
     travel(story())
+
+
+def test_given_a_call_that_ends_while_no_server_watches_then_the_next_one_keeps_its_record() -> None:
+    async def story() -> None:
+        store = MemoryStore()
+        async with stage(store=store, hand_over=True) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            call_id = next(iter(store.open))
+        assert store.kept == {}
+        async with stage(store=store) as later:
+            assert await later.registry.account_for("another PBX", store) == []
+            assert [record.call_id for record in await later.registry.account_for(leg.pbx, store)] == [call_id]
+            assert await later.registry.account_for(leg.pbx, store) == []
+        (record,) = store.kept.values()
+        assert (record.end_reason, record.room, record.number) == (EndReason.UNSEEN, "lobby", CALLER.number)
+
+    travel(story())
+
+
+def test_given_calls_that_are_live_or_have_a_record_then_none_of_them_is_accounted_for() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            first = on.pbx.call(CALLER)
+            await on.talking(first)
+            first.caller_hangs_up()
+            await on.until(lambda: on.store.kept)
+            second = on.pbx.call(CALLER)
+            await on.until(lambda: on.registry.live and on.store.open)
+            assert await on.registry.account_for(first.pbx, on.store) == []
+            second.caller_hangs_up()
+            await on.until(lambda: len(on.store.kept) == 2)
+            assert on.store.open == {}
+
+    travel(story())

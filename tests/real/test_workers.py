@@ -63,6 +63,15 @@ async def test_given_a_talk_when_the_controller_is_killed_and_back_then_the_call
     assert (record.taken_over, record.end_reason) == (True, EndReason.HANGUP)
 
 
+async def test_given_a_caller_who_hangs_up_while_no_server_watches_then_the_next_one_keeps_a_record(stack: Stack) -> None:
+    call = await caller_in(stack, State.TALKING)
+    await stack.server.kill()
+    await call.hang_up()
+    await stack.server.start()
+    record = await the_record(stack, call, within=20.0)
+    assert (record.end_reason, record.answered, bool(record.room)) == (EndReason.UNSEEN, True, True)
+
+
 async def test_given_a_talk_then_its_workers_figures_are_in_the_servers_metrics(stack: Stack) -> None:
     call = await caller_in(stack, State.TALKING)
     before = await metrics(stack)

@@ -61,6 +61,16 @@ async def test_given_the_same_record_from_many_at_once_then_one_is_kept(store: S
     assert outcomes.count(True) == 1
 
 
+async def test_given_a_call_that_goes_on_then_the_latest_is_known_of_it_until_its_record_is_kept(store: SqliteStore | MemoryStore) -> None:
+    await store.keep_open(record("SCL_1"))
+    await store.keep_open(record("SCL_2"))
+    await store.keep_open(record("SCL_1", room="lobby"))
+    assert {each.call_id: each.room for each in await store.open_records()} == {"SCL_1": "lobby", "SCL_2": ""}
+    await store.keep_record(record("SCL_1"))
+    await store.keep_open(record("SCL_1"))  # comes late
+    assert [each.call_id for each in await store.open_records()] == ["SCL_2"]
+
+
 async def test_given_hostile_names_then_they_come_back_as_they_were(store: SqliteStore | MemoryStore) -> None:
     hostile = record("SCL_1", number="'; DROP TABLE calls; --\r\n\0😀\ud83d", called="9" * 65536)
     await store.keep_record(hostile)
