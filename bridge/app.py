@@ -3,12 +3,10 @@
 import asyncio
 import contextlib
 import gc
-import secrets
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -21,24 +19,23 @@ from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
 from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
-from bridge.dispatch.index import Index
-from bridge.errors import ConfigurationError, Superseded, Unavailable
+from bridge.errors import Superseded, Unavailable
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import START_PATIENCE, Workers
 from bridge.node_app import make_clips, make_local_rooms
+from bridge.objects import configured_objects, open_objects
 from bridge.pbx.asterisk.pbx import AsteriskPbx
 from bridge.rooms.local import LocalRooms
-from bridge.settings import Loaded, Settings
+from bridge.routes import Routes
+from bridge.settings import Loaded
+from bridge.store.port import WatchedStore
 from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
 
 ALL_SHOWN = 5.0
 """Seconds from a PBX's connection to the moment by which it has told of every call that is still up."""
-
-NO_FULL_COLLECTION = 1 << 30
-"""Collections of the middle generation before one of all there is."""
 
 
 class Application:
@@ -47,14 +44,13 @@ class Application:
     def __init__(self, loaded: Loaded) -> None:
         self._path = loaded.file.path
         self.settings = loaded.settings
-        self._index = _index(loaded.settings)
-        # What was built stays: the collector need not walk it in the middle of a call.
-        gc.collect()
-        gc.freeze()
-        self._reloading = asyncio.Lock()
+        self._configured = configured_objects(loaded)
+        self._routes = Routes()
         self._reload_asked = asyncio.Event()
         self._stack = AsyncExitStack()
         self.workers: Workers | None = None
+        self.objects: WatchedStore
+        """LiveKit's objects, those in roomline.yaml among them."""
         self.rooms: LocalRooms
         self.node: InProcessNode
 
@@ -69,17 +65,22 @@ class Application:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings, clock = self.settings, SystemClock()
-        store = self._store = await stack.enter_async_context(SqliteStore(settings.store_path))
+        store = self._store = await stack.enter_async_context(SqliteStore(settings.records_path))
+        self.objects = await stack.enter_async_context(open_objects(self._configured, settings.store))
+        await self._follow_objects()
+        # What was built stays: the collector need not walk it in the middle of a call.
+        gc.collect()
+        gc.freeze()
         nodes = await self._open_nodes(stack)
         throttle = Throttle(settings.pin.throttle.options(), store, clock)
         await throttle.load()
         self.registry = Registry(settings.registry(), nodes, clock)
         world = Surroundings(
-            dispatcher=lambda: self._index,
+            dispatcher=lambda: self._routes.index,
             choose_node=self.registry.choose_node,
             find_sound=self.registry.find_sound,
             room_for_more=self.registry.room_for_more,
-            rule_metadata=self._rule_metadata,
+            rule_metadata=self._routes.rule_metadata,
             room_suffix=random_letters,
             throttle=throttle,
             journal=store,
@@ -87,7 +88,7 @@ class Application:
         )
         self._story = Story(world, settings.calls.story(settings.pin.options(), settings.media.orphan_limit))
         self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
-        self._health = Health(self.pbxes, self.workers or self.node, self.registry)
+        self._health = Health(self.pbxes, self.workers or self.node, self.registry, self.objects)
         if settings.http.listen is not None:
             counting: Sequence[CountingNode] = self.workers.nodes if self.workers else [self.node]
             figures = NodeFigures({str(place) if self.workers else "server": node for place, node in enumerate(counting)})
@@ -116,9 +117,9 @@ class Application:
             "roomline serves",
             pbx=[pbx.name for pbx in self.pbxes],
             audio=f"{self.workers.count} workers" if self.workers else f"{self.settings.media.listen[0]}:{self.node.port}",
-            trunks=len(self.settings.trunks),
-            rules=len(self.settings.dispatch_rules),
-            numbers=len(self.settings.phone_numbers),
+            trunks=len(self._routes.inventory.inbound_trunks),
+            rules=len(self._routes.inventory.dispatch_rules),
+            numbers=len(self._routes.inventory.phone_numbers),
             rooms=self.settings.rooms.kind,
         )
         try:
@@ -127,6 +128,7 @@ class Application:
                     group.create_task(self.workers.run(), name="workers")
                 group.create_task(self._serve_all(), name="pbxes")
                 group.create_task(self._reload_when_asked(), name="reload")
+                group.create_task(self._follow_changes(), name="objects")
         except* Superseded as errors:
             log.error("roomline ends here, its calls go on with the newer server", why=str(errors.exceptions[0]))
             raise Superseded(str(errors.exceptions[0])) from None
@@ -190,30 +192,22 @@ class Application:
     async def reload(self) -> None:
         """Read trunks, rules and numbers anew, one time after the other, beside the calls: who asks meanwhile gets the answers of what was
         read last. A file that is wrong changes nothing."""
-        async with self._reloading:
+        await self._configured.reload()
+        # A store that is away `_follow_changes` tells of, and follows the file all the same.
+        with contextlib.suppress(Unavailable):
+            await self._follow_objects()
+
+    async def _follow_objects(self) -> None:
+        """Raises Unavailable."""
+        await self._routes.follow(await self.objects.read(), self._configured.contents.unknown_trunks)
+
+    async def _follow_changes(self) -> None:
+        """What is written into the store or the file, by whomever, decides within a second."""
+        async for inventory in self.objects.changes():
             try:
-                loaded, index = await asyncio.to_thread(_read_anew, self._path)
-            except ConfigurationError as error:
-                log.error("the configuration is wrong: what was read last stays", error=str(error))
-                return
-            self._put_in_place(loaded, index)
-
-    def _put_in_place(self, loaded: Loaded, index: Index) -> None:
-        self.settings = self.settings.model_copy(
-            update={
-                "trunks": loaded.settings.trunks,
-                "dispatch_rules": loaded.settings.dispatch_rules,
-                "phone_numbers": loaded.settings.phone_numbers,
-                "unknown_trunks": loaded.settings.unknown_trunks,
-            }
-        )
-        self._index = index
-        # Without a collection before, which would hold up the calls: the loader leaves little behind that is not collected young.
-        gc.freeze()
-        log.info("trunks, rules and numbers read anew", trunks=len(self.settings.trunks), rules=len(self.settings.dispatch_rules))
-
-    def _rule_metadata(self, rule_id: str) -> str:
-        return next((rule.metadata for rule in self.settings.dispatch_rules if rule.sip_dispatch_rule_id == rule_id), "")
+                await self._routes.follow(inventory, self._configured.contents.unknown_trunks)
+            except Exception:
+                log.exception("a fault of ours while the objects were read anew: what was read last stays")
 
 
 async def serve(loaded: Loaded) -> None:
@@ -243,19 +237,3 @@ async def serve(loaded: Loaded) -> None:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
     log.info("roomline has stopped")
-
-
-def _index(settings: Settings) -> Index:
-    return Index(settings.directory(), secrets.token_bytes(32))
-
-
-def _read_anew(path: Path) -> tuple[Loaded, Index]:
-    """In a thread of its own. A full collection there would hold the whole process up, the longer the more there is: none is made
-    meanwhile. Raises ConfigurationError."""
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*thresholds[:2], NO_FULL_COLLECTION)
-    try:
-        loaded = Settings.load(path).sound()
-        return loaded, _index(loaded.settings)
-    finally:
-        gc.set_threshold(*thresholds)

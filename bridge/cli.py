@@ -173,7 +173,7 @@ def calls(
 
 
 async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:
-    async with SqliteStore(loaded.settings.store_path) as store:
+    async with SqliteStore(loaded.settings.records_path) as store:
         return list(await store.records(limit))
 
 
@@ -204,9 +204,9 @@ def _check_files(loaded: Loaded) -> list[Finding]:
         Prompts(media.prompts, media.language)
     except ConfigurationError as error:
         findings.append(Finding(False, str(error)))
-    folder = loaded.settings.store_path.resolve().parent
-    if not os.access(folder, os.W_OK):
-        findings.append(Finding(False, f"the store's folder {folder} cannot be written", "make it, and give it to the server's user"))
+    for path in loaded.settings.written_files:
+        if not os.access(folder := path.resolve().parent, os.W_OK):
+            findings.append(Finding(False, f"the store's folder {folder} cannot be written", "make it, and give it to the server's user"))
     return findings
 
 

@@ -37,10 +37,22 @@ LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "sec
 SHORTEST_LIVEKIT_SECRET: Final = 32
 """Bytes."""
 
+SQLITE: Final = "sqlite:///"
+
+FILE_STORE: Final = "file"
+"""`store`: what stands in the file is all there is."""
+
 LOCAL_CALLS, LIVEKIT_CALLS = 200, 25
 """Calls to a process: LiveKit's SDK has a thread for each track, and falls behind at 40 to 80 (docs/performance.md)."""
 
 MOST_WORKERS_UNASKED: Final = 4
+
+OBJECT_IDS: Final = (
+    ("trunks", "sip_trunk_id", "ST_"),
+    ("dispatch_rules", "sip_dispatch_rule_id", "SDR_"),
+    ("phone_numbers", "id", "PN_"),
+)
+"""Where the file has LiveKit's objects, the key of their id, and how LiveKit's ids begin."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -253,7 +265,17 @@ class Settings(BaseSettings):
     pbx: tuple[Asterisk, ...] = Field(min_length=1, description="the phone systems")
     rooms: Rooms = Field(default=Rooms(), description="where callers go")
     media: Media = Field(default=Media(), description="the sound of calls")
-    store: str = Field(default="sqlite:///roomline.db", pattern=r"^sqlite:///.+$", description="call records and the count of wrong PINs")
+    store: str = Field(
+        default="sqlite:///roomline.db",
+        pattern=r"^(sqlite:///.+|file)$",
+        repr=False,  # a URL may hold a password
+        description="where LiveKit's objects live: sqlite:///PATH, or file (what stands in this file is all there is)",
+    )
+    records: str | None = Field(
+        default=None,
+        pattern=r"^sqlite:///.+$",
+        description="call records and the count of wrong PINs, sqlite:///PATH; left out: the store's file, or sqlite:///roomline.db",
+    )
     http: Http = Field(default=Http(), description="health and metrics")
     calls: Calls = Field(default=Calls(), description="how many, and what when something is missing")
     pin: Pin = Field(default=Pin(), description="how the PIN is asked for")
@@ -270,7 +292,7 @@ class Settings(BaseSettings):
     def _give_ids(cls, data: Any) -> Any:
         """Objects without an id get one by their place, so that it stays the same from start to start."""
         if isinstance(data, dict):
-            for section, key, prefix in (("trunks", "sip_trunk_id", "ST_"), ("dispatch_rules", "sip_dispatch_rule_id", "SDR_")):
+            for section, key, prefix in OBJECT_IDS:
                 items = data.get(section)
                 if isinstance(items, list):
                     data[section] = [
@@ -291,8 +313,16 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @property
-    def store_path(self) -> Path:
-        return Path(self.store.removeprefix("sqlite:///"))
+    def records_path(self) -> Path:
+        """The SQLite file with call records and the count of wrong PINs."""
+        url = self.records or (self.store if self.store.startswith(SQLITE) else f"{SQLITE}roomline.db")
+        return Path(url.removeprefix(SQLITE))
+
+    @property
+    def written_files(self) -> tuple[Path, ...]:
+        """The SQLite files, each once."""
+        of_store = [Path(self.store.removeprefix(SQLITE))] if self.store.startswith(SQLITE) else []
+        return tuple(dict.fromkeys((*of_store, self.records_path)))
 
     @property
     def workers(self) -> int:
@@ -382,6 +412,7 @@ class Loaded:
             ("pbx", [pbx.name for pbx in self.settings.pbx]),
             ("trunks", [trunk.sip_trunk_id for trunk in self.settings.trunks]),
             ("dispatch_rules", [rule.sip_dispatch_rule_id for rule in self.settings.dispatch_rules]),
+            ("phone_numbers", [number.id for number in self.settings.phone_numbers]),
         )
         for section, names in lists:
             for index, name in enumerate(names):

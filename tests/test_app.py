@@ -19,7 +19,9 @@ from bridge.errors import ConfigurationError, Unavailable
 from bridge.model.caller import Caller
 from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.settings import Loaded, Settings
+from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.ami_server import AmiServer
+from tests.store.objects import put, rule
 
 
 def configure(folder: Path, more: str = "", media: str = "127.0.0.1:0") -> Path:
@@ -116,9 +118,26 @@ async def test_given_reloads_at_once_then_one_follows_the_other_and_calls_get_th
         assert (decided(app), room_of(app)) == ("second", "second")
 
 
+async def test_given_a_rule_that_another_instance_writes_into_the_store_then_calls_follow_it_within_a_second(tmp_path: Path) -> None:
+    async with Application(load(tmp_path)) as app, SqliteObjects(tmp_path / "roomline.db") as other:
+        running = asyncio.create_task(app.run())
+        for room in ("first", "second"):
+            await other.change(put(rule("SDR_a", room, metadata=f"of {room}")))
+            async with asyncio.timeout(1.0):
+                while app._routes.rule_metadata("SDR_a") != f"of {room}":  # noqa: ASYNC110  (nobody is told when)
+                    await asyncio.sleep(0.01)
+            assert decided(app) == room
+        configure(tmp_path, RULE.format(room="in the file"))
+        async with asyncio.timeout(1.5):
+            while len(app._routes.inventory.dispatch_rules) < 2:  # noqa: ASYNC110  (nobody is told when)
+                await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_given_an_index_that_was_replaced_then_nothing_of_it_stays_though_all_was_frozen(tmp_path: Path) -> None:
     async with Application(load(tmp_path, RULE.format(room="first"))) as app:
-        old = weakref.ref(app._index._rules)
+        old = weakref.ref(app._routes.index._rules)
         await app.reload()
         assert old() is None
 
@@ -139,13 +158,14 @@ async def test_given_hangup_signals_in_a_row_then_what_was_written_last_counts(t
 
 def decided(app: Application) -> str:
     caller = Caller(number="+15550123", called="+15550100")
-    decision = app._index.dispatch(caller, app._index.authorise(caller), call_id="c", room_suffix=lambda: "x")
+    index = app._routes.index
+    decision = index.dispatch(caller, index.authorise(caller), call_id="c", room_suffix=lambda: "x")
     assert isinstance(decision, Accept)
     return decision.room_name
 
 
 def room_of(app: Application) -> str:
-    kind = app.settings.dispatch_rules[0].rule
+    kind = next(iter(app._routes.inventory.dispatch_rules.values())).rule
     assert kind is not None
     assert kind.dispatch_rule_direct is not None
     return kind.dispatch_rule_direct.room_name

@@ -29,6 +29,13 @@ class LoadedNode(Protocol):
     def load(self) -> NodeLoad: ...
 
 
+class StateOfStore(Protocol):
+    """What is asked of the store here."""
+
+    @property
+    def trouble(self) -> str: ...
+
+
 class LiveCalls(Protocol):
     """What is asked of the registry here."""
 
@@ -39,10 +46,11 @@ class LiveCalls(Protocol):
 class Health:
     """One look at the parts."""
 
-    def __init__(self, pbxes: Sequence[HealthyPbx], node: LoadedNode, calls: LiveCalls) -> None:
+    def __init__(self, pbxes: Sequence[HealthyPbx], node: LoadedNode, calls: LiveCalls, store: StateOfStore) -> None:
         self._pbxes = pbxes
         self._node = node
         self._calls = calls
+        self._store = store
 
     async def look(self) -> tuple[bool, dict[str, Any]]:
         """Whether calls can be taken, and why not."""
@@ -53,6 +61,8 @@ class Health:
             "ready": ready,
             "calls": self._calls.live,
             "room_for": load.room_for,
+            # Calls go on by what was read last.
+            "store": {"current": not self._store.trouble, "detail": self._store.trouble},
             "pbx": {name: {"connected": health.connected, "detail": health.detail} for name, health in pbxes.items()},
         }
 

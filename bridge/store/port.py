@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from bridge.errors import RoomlineError
 from bridge.model.phone_number import PhoneNumber
 from bridge.model.record import CallRecord
 from bridge.model.rule import DispatchRule
@@ -51,6 +52,18 @@ class ObjectStore(Protocol):
     def changes(self) -> AsyncIterator[Inventory]:
         """The inventory now, and anew within a second of each change, our own and others'; several at once may be told as one. While the
         store is away there is nothing new."""
+
+
+class WatchedStore(ObjectStore, Protocol):
+    """One of whose state the server can tell."""
+
+    @property
+    def trouble(self) -> str:
+        """Why what was told last may be old, for people; empty while all is well. Holds no secret."""
+
+
+class ReadOnlyObject(RoomlineError):  # noqa: N818  (says what it is)
+    """This object stands in a place that only its owner writes; the text names it. LiveKit's failed_precondition. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,11 @@
-"""The store in one SQLite file: durable (WAL, full sync), readable by its owner only, written by one thread.
+"""Call records and the count of wrong PINs in an SQLite file (`sqlite_file.py`)."""
 
-The standard library's driver blocks, so every statement runs on the store's own worker thread, in order.
-"""
-
-import asyncio
-import os
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from bridge.errors import Unavailable
 from bridge.model.record import CallRecord
 from bridge.store.port import Level
-
-_Result = TypeVar("_Result")
+from bridge.store.sqlite_file import SqliteFile
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
@@ -36,27 +26,11 @@ CREATE TABLE IF NOT EXISTS pin_tries (
 """
 
 
-class SqliteStore:
+class SqliteStore(SqliteFile):
     """Journal and Tries in one file. `async with SqliteStore(path)`: opened and closed once, by its owner."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
-        self._connection: sqlite3.Connection | None = None
-
-    async def __aenter__(self) -> "SqliteStore":
-        try:
-            await self._run(self._open)
-        except BaseException:
-            self._worker.shutdown(wait=False)
-            raise
-        return self
-
-    async def __aexit__(self, *_exc: object) -> None:
-        try:
-            await asyncio.shield(self._run(self._close))
-        finally:
-            self._worker.shutdown(wait=False)
+        super().__init__(path, _SCHEMA)
 
     async def keep_record(self, record: CallRecord) -> bool:
         return await self._run(lambda: self._keep_record(record))
@@ -85,56 +59,9 @@ class SqliteStore:
     async def forget_levels(self, before: float) -> None:
         await self._run(lambda: self._execute("DELETE FROM pin_tries WHERE at < ?", (before,)))
 
-    async def _run(self, work: Callable[[], _Result]) -> _Result:
-        try:
-            done = asyncio.get_running_loop().run_in_executor(self._worker, work)
-        except RuntimeError as error:
-            raise Unavailable(f"the store {self._path} is closed") from error
-        try:
-            return await done
-        except sqlite3.Error as error:
-            raise Unavailable(f"the store {self._path} failed: {error}; is the disk full, or the file not ours to write?") from error
-
-    def _open(self) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Made before SQLite makes it, so that there is no moment in which others may read it.
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                os.fchmod(handle, 0o600)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
-        # The worker thread is the only one that uses it, but close() may come from the interpreter's end.
-        connection = sqlite3.connect(self._path, isolation_level=None, timeout=5.0, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
     def _keep_record(self, record: CallRecord) -> bool:
         row = (record.call_id, record.ended_at, record.to_json())
-        self._execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             kept = self._execute("INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
             self._execute("DELETE FROM open_calls WHERE call_id = ?", (record.call_id,))
-        except BaseException:
-            self._execute("ROLLBACK")
-            raise
-        self._execute("COMMIT")
         return kept
-
-    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
-        if self._connection is None:
-            raise Unavailable(f"the store {self._path} is closed")
-        return self._connection.execute(statement, values)

@@ -48,6 +48,11 @@ class Node:
 
 
 @dataclass
+class Store:
+    trouble: str = ""
+
+
+@dataclass
 class Calls:
     live: int = 2
 
@@ -56,15 +61,16 @@ class Calls:
 class World:
     pbx: Pbx
     node: Node
+    store: Store
     url: str
 
 
 @pytest_asyncio.fixture
 async def world() -> AsyncIterator[World]:
-    pbx, node = Pbx(), Node()
+    pbx, node, store = Pbx(), Node(), Store()
     node.figures.frames_missing = 7
-    async with serve_health(Health([pbx], node, Calls()), NodeFigures({"0": node}), "127.0.0.1", 0) as port:
-        yield World(pbx, node, f"http://127.0.0.1:{port}")
+    async with serve_health(Health([pbx], node, Calls(), store), NodeFigures({"0": node}), "127.0.0.1", 0) as port:
+        yield World(pbx, node, store, f"http://127.0.0.1:{port}")
 
 
 async def ask(world: World, path: str) -> tuple[int, str]:
@@ -92,6 +98,13 @@ async def test_given_no_pbx_or_no_room_then_it_is_not_ready_and_says_why(world: 
     status, body = await ask(world, "/readyz")
     assert status == 503
     assert ("cannot be reached" if what == "pbx" else '"room_for": 0') in body
+
+
+async def test_given_a_store_that_is_away_then_calls_can_be_taken_and_it_is_said(world: World) -> None:
+    world.store.trouble = "the store redis://127.0.0.1:6379/0 cannot be reached"
+    status, body = await ask(world, "/readyz")
+    assert status == 200
+    assert '"store": {"current": false, "detail": "the store redis://127.0.0.1:6379/0 cannot be reached"}' in body
 
 
 async def test_given_a_scrape_then_the_figures_are_in_prometheus_words(world: World) -> None:
@@ -129,8 +142,8 @@ async def test_given_several_nodes_then_each_family_is_there_once_with_all_of_th
     first, second = Node(), Node()
     first.figures.beats, second.figures.beats = 3, 4
     figures = NodeFigures({"0": first, "1": second})
-    async with serve_health(Health([], first, Calls()), figures, "127.0.0.1", 0) as port:
-        _, body = await ask(World(Pbx(), first, f"http://127.0.0.1:{port}"), "/metrics")
+    async with serve_health(Health([], first, Calls(), Store()), figures, "127.0.0.1", 0) as port:
+        _, body = await ask(World(Pbx(), first, Store(), f"http://127.0.0.1:{port}"), "/metrics")
     assert body.count("# TYPE roomline_media_beats_total counter") == 1
     assert {'roomline_media_beats_total{node="0"} 3.0', 'roomline_media_beats_total{node="1"} 4.0'} <= set(body.splitlines())
 
@@ -142,5 +155,5 @@ async def test_given_another_path_then_it_is_not_found(world: World) -> None:
 async def test_given_an_address_in_use_then_the_error_names_it(world: World) -> None:
     port = int(world.url.rpartition(":")[2])
     with pytest.raises(ConfigurationError, match=f"http.listen: 127.0.0.1:{port} cannot be had"):
-        async with serve_health(Health([], Node(), Calls()), NodeFigures({}), "127.0.0.1", port):
+        async with serve_health(Health([], Node(), Calls(), Store()), NodeFigures({}), "127.0.0.1", port):
             pass

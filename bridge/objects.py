@@ -1,0 +1,52 @@
+"""The objects that the operator configured, opened: those in roomline.yaml, and those in the store that its key `store` names.
+
+For the server and the command line alike; what becomes of calls is `routes.py`'s.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from bridge.settings import FILE_STORE, Loaded, Settings
+from bridge.store.combined import CombinedStore
+from bridge.store.file import FileContents, FileStore
+from bridge.store.inventory import KINDS
+from bridge.store.port import Inventory, WatchedStore
+from bridge.store.sqlite_objects import SqliteObjects
+
+
+def contents_of(loaded: Loaded) -> FileContents:
+    """What the file says of calls."""
+    settings = loaded.settings
+    inventory = Inventory(
+        inbound_trunks={trunk.sip_trunk_id: trunk for trunk in settings.trunks},
+        dispatch_rules={rule.sip_dispatch_rule_id: rule for rule in settings.dispatch_rules},
+        phone_numbers={number.id: number for number in settings.phone_numbers},
+    )
+    places = {
+        (kind.name, object_id): loaded.file.where((kind.section, index))
+        for kind in KINDS
+        for index, object_id in enumerate(kind.of(inventory))
+    }
+    return FileContents(inventory, settings.unknown_trunks, places)
+
+
+def configured_objects(loaded: Loaded) -> FileStore:
+    """Those in roomline.yaml, read anew when it changes."""
+    path = loaded.file.path
+    return FileStore(path, contents_of(loaded), lambda: contents_of(Settings.load(path).sound()))
+
+
+def open_store(url: str) -> AbstractAsyncContextManager[WatchedStore]:
+    """The store that a URL names. Raises Unavailable when it is entered and cannot be had."""
+    return SqliteObjects(Path(url.removeprefix("sqlite:///")))
+
+
+@asynccontextmanager
+async def open_objects(configured: FileStore, url: str) -> AsyncIterator[WatchedStore]:
+    """The file's and the store's as one. Raises Unavailable."""
+    if url == FILE_STORE:
+        yield configured
+        return
+    async with open_store(url) as store:
+        yield CombinedStore(configured, store)
