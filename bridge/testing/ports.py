@@ -5,6 +5,7 @@ takes one between our looking and the server's binding. And each given to one as
 thousand ports the hundreds of servers of a test run would else pick the same one twice, and an Asterisk's manager be another's.
 """
 
+import atexit
 import random
 import socket
 from collections import deque
@@ -13,6 +14,13 @@ LOOPBACK = "127.0.0.1"
 
 _given: deque[socket.socket] = deque()
 """Names held in Linux's abstract namespace, one for each port given out. They go with the process that holds them."""
+
+
+@atexit.register
+def _forget() -> None:
+    while _given:
+        _given.popleft().close()
+
 
 _REMEMBERED = 300
 """So many of the last ones: by then their servers have bound them, or have ended."""

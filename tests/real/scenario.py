@@ -58,7 +58,7 @@ async def caller_in(stack: Stack, state: State) -> CarrierCall:
         case State.WAITING:
             call = await stack.carrier.call(PIN_EMPTY)
             await call.answered()
-            await call.press(f"{PIN}#")
+            await call.press(f"{PIN}#", gap_ms=150)
             await until_heard(call, RINGBACK_HZ, since=time.monotonic(), within=6.0)
         case State.TALKING:
             call = await stack.carrier.call(ECHO)
