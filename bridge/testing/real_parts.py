@@ -1,5 +1,5 @@
-"""Fetches what the real tests need, before they run: `python -m bridge.testing.real_parts`. What cannot be had is said; the tests themselves
-decide whether they do without it."""
+"""Fetches what the real tests need, before they run: `python -m bridge.testing.real_parts`. What cannot be had is said; the tests decide
+whether they do without it."""
 
 import sys
 from collections.abc import Callable
