@@ -24,8 +24,8 @@ ENVIRONMENT_PREFIX = "ROOMLINE_"
 NOT_KEYS = frozenset({"ROOMLINE_CONFIG", "ROOMLINE_VECTORS"})
 """Variables of ours that are not keys of the file."""
 
-SECRETS = frozenset({"secret", "auth_password", "pin"})
-"""Keys whose value is a secret: a text, `{env: NAME}` or `{file: PATH}`."""
+SECRETS = frozenset({"secret", "auth_password", "pin", "store"})
+"""Keys whose value is a secret: a text, `{env: NAME}` or `{file: PATH}`. A store's URL is one if it has a password in it."""
 
 _PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp"))
 
@@ -179,7 +179,8 @@ def _secrets(data: Any, place: Place = ()) -> Iterator[tuple[Place, dict[str, An
     """Every key whose value is a secret: its place, what holds it, and its name."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key in SECRETS and not (key == "pin" and place == ()):  # at the top, `pin` is a section
+            # At the top `pin` is a section, and only there `store` is a URL.
+            if key in SECRETS and key != ("pin" if place == () else "store"):
                 yield (*place, key), data, key
             else:
                 yield from _secrets(value, (*place, key))
@@ -190,7 +191,7 @@ def _secrets(data: Any, place: Place = ()) -> Iterator[tuple[Place, dict[str, An
 
 def _literal_secrets(data: Any) -> Iterator[Place]:
     for place, holder, key in _secrets(data):
-        if isinstance(holder[key], str | int) and holder[key] != "":
+        if isinstance(holder[key], str | int) and holder[key] != "" and (key != "store" or "@" in str(holder[key])):
             yield place
 
 

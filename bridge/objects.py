@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from bridge.settings import FILE_STORE, Loaded, Settings
+from bridge.settings import FILE_STORE, SQLITE, Loaded, Settings
 from bridge.store.combined import CombinedStore
 from bridge.store.file import FileContents, FileStore
 from bridge.store.inventory import KINDS
 from bridge.store.port import Inventory, WatchedStore
+from bridge.store.redis import RedisObjects
 from bridge.store.sqlite_objects import SqliteObjects
 
 
@@ -39,7 +40,9 @@ def configured_objects(loaded: Loaded) -> FileStore:
 
 def open_store(url: str) -> AbstractAsyncContextManager[WatchedStore]:
     """The store that a URL names. Raises Unavailable when it is entered and cannot be had."""
-    return SqliteObjects(Path(url.removeprefix("sqlite:///")))
+    if url.startswith(SQLITE):
+        return SqliteObjects(Path(url.removeprefix(SQLITE)))
+    return RedisObjects(url)
 
 
 @asynccontextmanager

@@ -267,9 +267,9 @@ class Settings(BaseSettings):
     media: Media = Field(default=Media(), description="the sound of calls")
     store: str = Field(
         default="sqlite:///roomline.db",
-        pattern=r"^(sqlite:///.+|file)$",
+        pattern=r"^(sqlite:///.+|rediss?://.+|file)$",
         repr=False,  # a URL may hold a password
-        description="where LiveKit's objects live: sqlite:///PATH, or file (what stands in this file is all there is)",
+        description="where LiveKit's objects live: sqlite:///PATH, redis://HOST:PORT/DB (LiveKit's own), or file (what stands here is all)",
     )
     records: str | None = Field(
         default=None,

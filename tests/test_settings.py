@@ -46,6 +46,23 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
     assert settings.dispatch_rules[0].sip_dispatch_rule_id == "SDR_config000000"
 
 
+def test_given_stores_then_records_go_to_a_file_of_their_own_where_the_store_is_none(tmp_path: Path) -> None:
+    for text, records in (
+        ("", "roomline.db"),
+        ("store: sqlite:///a.db\n", "a.db"),
+        ("store: redis://localhost:6379/0\n", "roomline.db"),
+        ("store: file\nrecords: sqlite:///b.db\n", "b.db"),
+    ):
+        assert load(tmp_path, text).settings.records_path == Path(records)
+    loaded = load(tmp_path, "store: {env: STORE_URL}\n", {"STORE_URL": "rediss://:geheim@redis.example.com/1"})
+    assert loaded.settings.store == "rediss://:geheim@redis.example.com/1"
+    assert "geheim" not in repr(loaded.settings)
+    assert loaded.file.literal_secrets == ()
+    assert load(tmp_path, "store: redis://:geheim@localhost\n").file.literal_secrets == (("store",),)
+    rules = "dispatch_rules: [{rule: {dispatch_rule_direct: {room_name: a}}, attributes: {store: berlin}}]\n"
+    assert load(tmp_path, rules).settings.dispatch_rules[0].attributes == {"store": "berlin"}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -64,6 +81,8 @@ def test_given_objects_without_ids_then_they_get_one_by_their_place(tmp_path: Pa
         ("media: {listen: 127.0.0.1:99999}\n", ":3: media.listen: an address is host:port"),
         ("media: {orphan_limit: 1}\n", ":3: media.orphan_limit: "),
         ("store: roomline.db\n", ":3: store: "),
+        ("records: redis://localhost\n", ":3: records: "),
+        ("phone_numbers: [{id: PN_a, e164_format: '+1'}, {id: PN_a, e164_format: '+2'}]\n", ":3: phone_numbers[1] is called PN_a"),
         ("pin: {digit_timeout: 0}\n", ":3: pin.digit_timeout: "),
         ("pin: {digit_timeout: .nan}\n", ":3: pin.digit_timeout: "),
         ("pin: {digit_timeout: .inf}\n", ":3: pin.digit_timeout: "),

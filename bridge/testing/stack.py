@@ -28,7 +28,7 @@ from bridge.testing.server import Server
 
 Configuration = Mapping[str, Any]
 """What an operator writes into roomline.yaml, as YAML gives it. Places and secrets are the stack's own, whatever stands there: the
-manager's, the store's, where media and http listen."""
+manager's, the records', where media and http listen; the store's too where none is given."""
 
 
 class Stack:
@@ -163,7 +163,8 @@ class Stack:
             "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami}],
             "media": {**self._given("media"), "listen": f"{LOOPBACK}:0", "sockets": str(self.folder / "run")},
             "http": {**self._given("http"), "listen": self.http_address},
-            "store": f"sqlite:///{self.folder / 'roomline.db'}",
+            "store": self._configuration.get("store", f"sqlite:///{self.folder / 'roomline.db'}"),
+            "records": f"sqlite:///{self.folder / 'roomline.db'}",
         }
 
     def _given(self, section: str) -> Mapping[str, Any]:

@@ -15,14 +15,21 @@ from bridge.model.rule import DispatchRule
 from bridge.model.trunk import InboundTrunk, LegacyTrunk
 from bridge.store.inventory import differences, edited
 from bridge.store.port import Edit, Inventory, ObjectStore, StoredObject
+from bridge.store.redis import RedisObjects
 from bridge.store.sqlite_objects import SqliteObjects
-from tests.store.objects import ONE_OF_EACH, OpenStore, delete, everything, next_where, put, room_of, rule
+from bridge.testing.redis_server import RedisServer
+from tests.store.objects import ONE_OF_EACH, OpenStore, delete, everything, needs_redis, next_where, put, room_of, rule
 
 
-@pytest.fixture(params=["sqlite"])
-async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> OpenStore:
+@pytest.fixture(params=["sqlite", "redis"])
+async def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenStore]:
     """Opens one instance after the other over the same objects."""
-    return lambda: SqliteObjects(tmp_path / "roomline.db")
+    if request.param == "sqlite":
+        yield lambda: SqliteObjects(tmp_path / "roomline.db")
+        return
+    with needs_redis():
+        async with RedisServer(tmp_path / "redis") as server:
+            yield lambda: RedisObjects(server.url)
 
 
 @pytest.fixture
