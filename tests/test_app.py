@@ -18,6 +18,7 @@ from bridge.dispatch.outcome import Accept
 from bridge.errors import ConfigurationError, Unavailable
 from bridge.model.caller import Caller
 from bridge.pbx.asterisk.pbx import HEARTBEAT
+from bridge.routes import FEW
 from bridge.settings import Loaded, Settings
 from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.ami_server import AmiServer
@@ -138,7 +139,11 @@ async def test_given_a_rule_that_another_instance_writes_into_the_store_then_cal
 async def test_given_an_index_that_was_replaced_then_nothing_of_it_stays_though_all_was_frozen(tmp_path: Path) -> None:
     async with Application(load(tmp_path, RULE.format(room="first"))) as app:
         old = weakref.ref(app._routes.index._rules)
+        # More changes than are worked into the index there is.
+        many = [f"{{rule: {{dispatch_rule_direct: {{room_name: r, pin: '{number}'}}}}}}" for number in range(FEW + 1)]
+        configure(tmp_path, f"dispatch_rules: [{', '.join(many)}]\n")
         await app.reload()
+        assert len(app._routes.inventory.dispatch_rules) == FEW + 1
         assert old() is None
 
 

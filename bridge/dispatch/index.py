@@ -10,7 +10,7 @@ and never a search: `explain` tells of all.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from bridge.dispatch.directory import Directory
@@ -27,21 +27,24 @@ from bridge.dispatch.evaluate import (
 )
 from bridge.dispatch.numbers import normalize_number
 from bridge.dispatch.outcome import Decision, Verdict
-from bridge.dispatch.rule_index import NEAR, RuleAnswer, RuleIndex
+from bridge.dispatch.rule_index import RuleAnswer, RuleIndex
+from bridge.dispatch.rule_set import NEAR
 from bridge.dispatch.rules import Ask
 from bridge.dispatch.trace import Candidate
 from bridge.dispatch.trunk_index import TrunkAnswer, TrunkEntry, TrunkIndex
 from bridge.dispatch.trunks import TrunkConflict
 from bridge.model.caller import Caller
+from bridge.model.rule import DispatchRule
 
 DIGEST_SIZE = 16
 """Bytes of a PIN's digest."""
 
 
 class Index:
-    """Implements `outcome.Dispatcher`. Immutable: a changed directory gets a new index."""
+    """Implements `outcome.Dispatcher`. A changed directory gets a new index; a few changed rules are worked into the one there is."""
 
-    def __init__(self, directory: Directory, key: bytes = b"") -> None:
+    def __init__(self, directory: Directory, key: bytes = b"", *, same_rules: "Index | None" = None) -> None:
+        """`same_rules`: an index with the very same rules, to be used no more: they are not gone through again if need not be."""
         self._unknown_trunks = directory.unknown_trunks
         # PINs are looked up by a digest: how much of one is right cannot be heard from how long the answer takes. `key` is chance's
         # part of it (at most 64 bytes), which comes from outside.
@@ -50,7 +53,16 @@ class Index:
         }
         own_rules = {number.sip_dispatch_rule_id for number in self._phone_numbers.values() if number.sip_dispatch_rule_id}
         self._trunks = TrunkIndex(directory.trunks_by_id())
-        self._rules = RuleIndex(directory.rules_by_id(), own_rules, partial(_digest, key))
+        self._rules: RuleIndex
+        if same_rules is not None and same_rules._rules.own_rules == own_rules:
+            self._rules = same_rules._rules
+        else:
+            self._rules = RuleIndex(directory.rules_by_id(), own_rules, partial(_digest, key))
+
+    def change_rules(self, put: Iterable[DispatchRule], remove: Iterable[str]) -> bool:
+        """Between two calls, at a cost that does not grow with the other rules. False where a new index is needed (something contradicts,
+        say): until then this one answers with some of the changes."""
+        return all(self._rules.remove(rule_id) for rule_id in remove) and all(self._rules.put(rule) for rule in put)
 
     def authorise(self, caller: Caller) -> Verdict:
         called = normalize_number(caller.called)

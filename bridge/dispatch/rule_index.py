@@ -2,205 +2,41 @@
 
 A rule is found by its trunk, then by the exact pair of calling and called number (each may be "any"), then by its PIN. Which contradiction
 a call meets depends on its trunk only, and is known from the build.
+
+One rule more or less is worked in where it stands (`put`, `remove`), at a cost that does not grow with the others, as long as nothing
+contradicts: then each key of §2.5 has one rule, so that nothing has to be searched for.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
-from bridge.dispatch import rules as rule_match
-from bridge.dispatch.conflicts import Conflict, check_rules, own_contradiction, rules_contradict
-from bridge.dispatch.numbers import normalize_number
+from bridge.dispatch.conflicts import Conflict, check_rules, rules_contradict
+from bridge.dispatch.rule_set import NEAR, Bucket, Contradiction, Key, RuleEntry, RuleSet, Selector, best_of, first_contradiction
 from bridge.dispatch.rules import Ask
-from bridge.dispatch.trace import Mismatch
 from bridge.model.rule import DispatchRule
 
-NEAR = 3
-"""Trunks and rules that a live call's trace tells of besides the chosen one; `explain` tells of all."""
-
-SHORT = 8
-"""Entries of a list that are compared faster one by one than looked up."""
-
-FEW_RULES = 16
-"""Rules of one trunk that a trace goes through without lists of them by number."""
-
-Selector = tuple[str | None, str | None]
-"""Calling and called number of a rule; None is any."""
-
-Key = tuple[str, str, str]
-"""`conflicts.RuleKey` within one trunk: calling number, called number, PIN."""
-
-Contradiction = tuple[int, int]
-"""The later and the earlier of two rules, by position; -1 for a rule that contradicts itself. The smallest is the first that is met."""
-
-
-@dataclass(slots=True, eq=False)
-class RuleEntry:
-    """A rule, its place in the order of all, its rank (smaller is better), its PIN's digest, and how it contradicts itself ("": not). What
-    a trace needs lies here too: a rule that is not chosen is not touched, and memory that is not touched costs no time."""
-
-    position: int
-    rule: DispatchRule
-    rule_id: str
-    name: str
-    rank: tuple[tuple[int, str], int]
-    digest: bytes | None
-    contradiction: str
-    inbound_numbers: tuple[str, ...]
-    numbers: tuple[str, ...]
-    trunk_ids: tuple[str, ...]
-    callers: Collection[str]
-    called: Collection[str]
-    trunks: Collection[str]
-
-    @classmethod
-    def of(cls, position: int, rule: DispatchRule, digest: bytes | None) -> "RuleEntry":
-        rank = rule_match.priority(rule), position
-        lists = (rule.inbound_numbers, rule.numbers, rule.trunk_ids)
-        looked_up = (_looked_up(values) for values in lists)
-        contradiction = own_contradiction(rule)
-        return cls(position, rule, rule.sip_dispatch_rule_id, rule.name, rank, digest, contradiction, *lists, *looked_up)
-
-    def selectors(self) -> Iterator[Selector]:
-        callers: Iterable[str | None] = dict.fromkeys(self.rule.inbound_numbers) or (None,)
-        called: Iterable[str | None] = dict.fromkeys(self.rule.numbers) or (None,)
-        return product(callers, called)
-
-    def conflict_keys(self) -> Iterator[Key]:
-        callers = dict.fromkeys(map(normalize_number, self.rule.inbound_numbers)) or ("",)
-        called = dict.fromkeys(map(normalize_number, self.rule.numbers)) or ("",)
-        return product(callers, called, (self.rule.pin,))
-
-    def mismatch(self, ask: Ask, digest: bytes | None) -> Mismatch | None:
-        """`rules.rule_mismatch`, without looking through long lists."""
-        if self.callers and ask.caller not in self.callers:
-            return Mismatch("inbound_numbers", ask.caller, self.inbound_numbers)
-        if self.called and ask.called not in self.called:
-            return Mismatch("numbers", ask.called, self.numbers)
-        if (self.digest is not None) if ask.no_pin else (digest is not None and self.digest != digest):
-            return rule_match.pin_mismatch(ask, asked_for=self.digest is not None)
-        if self.trunks and (not ask.trunk_id or ask.trunk_id not in self.trunks):
-            return Mismatch("trunk_ids", ask.trunk_id, self.trunk_ids)
-        return None
-
-
-def _looked_up(values: Sequence[str]) -> Collection[str]:
-    return values if len(values) <= SHORT else frozenset(values)
-
-
-class Bucket:
-    """The rules of one selector: the best of all, the best without a PIN, the best of each PIN, and the first few."""
-
-    __slots__ = ("best", "best_open", "by_pin", "first")
-
-    def __init__(self) -> None:
-        self.best: RuleEntry | None = None
-        self.best_open: RuleEntry | None = None
-        self.by_pin: dict[bytes, RuleEntry] | None = None
-        self.first: tuple[RuleEntry, ...] = ()
-
-    def add(self, entry: RuleEntry) -> None:
-        self.best = _better(self.best, entry)
-        if entry.digest is None:
-            self.best_open = _better(self.best_open, entry)
-        else:
-            self.by_pin = self.by_pin if self.by_pin is not None else {}
-            self.by_pin[entry.digest] = _better(self.by_pin.get(entry.digest), entry)
-        if len(self.first) <= NEAR:
-            self.first = (*self.first, entry)
-
-    def find(self, digest: bytes | None, no_pin: bool) -> RuleEntry | None:
-        if no_pin:
-            return self.best_open
-        if digest is None:
-            return self.best
-        return self.by_pin.get(digest) if self.by_pin is not None else None
-
-
-def _better(one: RuleEntry | None, other: RuleEntry) -> RuleEntry:
-    return one if one is not None and one.rank <= other.rank else other
-
-
-class Postings:
-    """The first few rules for each number."""
-
-    __slots__ = ("_of",)
-
-    def __init__(self) -> None:
-        self._of: dict[str | None, tuple[RuleEntry, ...]] = {}
-
-    def add(self, number: str | None, entry: RuleEntry) -> None:
-        few = self._of.get(number, ())
-        if len(few) < NEAR:
-            self._of[number] = (*few, entry)
-
-    def near(self, number: str) -> tuple[RuleEntry, ...]:
-        return (*self._of.get(number, ()), *self._of.get(None, ()))
-
-
-class RuleSet:
-    """Rules that share a trunk, or that are for any."""
-
-    __slots__ = ("_away", "_buckets", "_few", "contradiction", "first")
-
-    def __init__(self, entries: Sequence[RuleEntry]) -> None:
-        self.first = tuple(entries[:NEAR])
-        self.contradiction = first_contradiction(entries)
-        self._buckets: dict[Selector, Bucket] = {}
-        for entry in entries:
-            for selector in entry.selectors():
-                self._buckets.setdefault(selector, Bucket()).add(entry)
-        # A trunk with few rules, as most have, is seen at a glance; else there is a list for each number.
-        few = len(entries) <= FEW_RULES
-        self._few = tuple(sorted(entries, key=lambda entry: entry.rank)) if few else ()
-        self._away = None if few else _one_number_away(entries)
-
-    def buckets(self, ask: Ask) -> list[Bucket]:
-        """Those whose numbers fit, the narrowest first."""
-        of = self._buckets
-        found = (of.get((ask.caller, ask.called)), of.get((ask.caller, None)), of.get((None, ask.called)), of.get((None, None)))
-        return [bucket for bucket in found if bucket is not None]
-
-    def one_number_away(self, ask: Ask) -> tuple[RuleEntry, ...]:
-        """Of few rules all, the best first."""
-        if self._away is None:
-            return self._few
-        by_called, by_caller = self._away
-        return by_called.near(ask.called) + by_caller.near(ask.caller)
-
-
-def _one_number_away(entries: Iterable[RuleEntry]) -> tuple[Postings, Postings]:
-    """Rules that want a calling number, by the called one, and the other way round."""
-    by_called, by_caller = Postings(), Postings()
-    for entry in entries:
-        if entry.callers:
-            for called in entry.called or (None,):
-                by_called.add(called, entry)
-        if entry.called:
-            for caller in entry.callers or (None,):
-                by_caller.add(caller, entry)
-    return by_called, by_caller
-
-
-def best_of(buckets: Sequence[Bucket], digest: bytes | None, no_pin: bool) -> RuleEntry | None:
-    best: RuleEntry | None = None
-    for bucket in buckets:
-        entry = bucket.find(digest, no_pin)
-        if entry is not None:
-            best = _better(best, entry)
-    return best
+SHARED_FROM = 64
+"""Rules of a trunk from which on trunks with the very same ones share what is made of them."""
 
 
 @dataclass(slots=True, eq=False)
 class Candidates:
-    """What the calls of one trunk, of none, or of one phone number choose from; `conflict` is what they meet instead. `first`: the first
-    few that are looked at; `all_rules`: whether every rule might have been."""
+    """What the calls of one trunk, of none, or of one phone number choose from; `conflict` is what they meet instead. `few`: the first
+    few that are looked at, where those are not the first of the sets; `all_rules`: whether every rule might have been; `trunks`: whose."""
 
     specific: RuleSet | None
     default: RuleSet
     conflict: Conflict | None
-    first: tuple[RuleEntry, ...]
+    few: tuple[RuleEntry, ...] | None = None
     all_rules: bool = True
+    trunks: set[str] = field(default_factory=set)
+
+    @property
+    def first(self) -> tuple[RuleEntry, ...]:
+        if self.few is not None:
+            return self.few
+        return self.specific.first + self.default.first if self.specific is not None else self.default.first
 
     def sets(self) -> tuple[RuleSet, ...]:
         return (self.default,) if self.specific is None else (self.specific, self.default)
@@ -218,7 +54,8 @@ class RuleAnswer:
 
 
 class RuleIndex:
-    """Immutable. `rules` in id order; `own_rules` are the ids that phone numbers name; `digest` hides PINs."""
+    """`rules` in id order; `own_rules` are the ids that phone numbers name; `digest` hides PINs. `put` and `remove` change it between two
+    calls."""
 
     def __init__(self, rules: Sequence[DispatchRule], own_rules: Collection[str], digest: Callable[[str], bytes | None]) -> None:
         self._digest = digest
@@ -236,24 +73,33 @@ class RuleIndex:
         self._build_by_trunk(by_trunk, _first_by_key(default) if nameless else {})
         of_any = first_contradiction(sorted((*default, *nameless), key=lambda entry: entry.position))
         of_all = _first([of_any, *(found.contradiction for candidates in self._by_trunk.values() for found in candidates.sets())])
-        self._without_trunk = replace(self._candidates(None, self._default, of_all), first=tuple(self._entries[:NEAR]))
-        self._build_by_rule(own_rules)
+        self._without_trunk = replace(self._candidates(None, self._default, of_all), few=tuple(self._entries[:NEAR]))
+        self.own_rules = frozenset(own_rules)
+        self._build_by_rule()
         self._build_elsewhere()
+        self._by_id = {entry.rule_id: entry for entry in self._entries}
+        self._next_position = len(self._entries)
+        self._changeable = of_all is None and not nameless and len(self._by_id) == len(self._entries)
+        del self._entries, self._words  # of the build
 
     def _build_by_trunk(self, by_trunk: dict[str, list[RuleEntry]], default_keys: dict[Key, int]) -> None:
         self._by_trunk: dict[str, Candidates] = {}
         made: dict[tuple[int, ...], Candidates] = {}
         for trunk_id, of_trunk in by_trunk.items():
             positions = tuple(entry.position for entry in of_trunk)
-            if positions not in made:
+            candidates = made.get(positions)
+            if candidates is None:
                 specific = RuleSet(of_trunk)
                 across = _first_across([entry for entry in of_trunk if "" in entry.trunks], default_keys)
                 met = _first([specific.contradiction, self._default.contradiction, across])
-                made[positions] = self._candidates(specific, self._default, met)
-            self._by_trunk[trunk_id] = made[positions]
+                candidates = self._candidates(specific, self._default, met)
+                if len(positions) >= SHARED_FROM:
+                    made[positions] = candidates
+            candidates.trunks.add(trunk_id)
+            self._by_trunk[trunk_id] = candidates
 
-    def _build_by_rule(self, own_rules: Collection[str]) -> None:
-        by_id: dict[str, list[RuleEntry]] = {rule_id: [] for rule_id in own_rules}
+    def _build_by_rule(self) -> None:
+        by_id: dict[str, list[RuleEntry]] = {rule_id: [] for rule_id in self.own_rules}
         for entry in self._entries:
             if entry.rule.sip_dispatch_rule_id in by_id:
                 by_id[entry.rule.sip_dispatch_rule_id].append(entry)
@@ -267,20 +113,85 @@ class RuleIndex:
         except Conflict as found:
             conflict = found
         rules = RuleSet([entry for entry in entries if not entry.trunks])
-        return Candidates(None, rules, conflict, tuple(entries[:NEAR]), all_rules=False)
+        return Candidates(None, rules, conflict, few=tuple(entries[:NEAR]), all_rules=False)
 
     def _build_elsewhere(self) -> None:
         self._elsewhere: dict[Selector, tuple[RuleEntry, ...]] = {}
         for entry in self._entries:
-            if entry.trunks and (entry.callers or entry.called):
-                for selector in entry.selectors():
-                    few = self._elsewhere.get(selector, ())
-                    if len(few) < NEAR:
-                        self._elsewhere[selector] = (*few, entry)
+            self._show_elsewhere(entry)
+
+    def _show_elsewhere(self, entry: RuleEntry) -> None:
+        if entry.trunks and (entry.callers or entry.called):
+            for selector in entry.selectors():
+                few = self._elsewhere.get(selector, ())
+                if len(few) < NEAR:
+                    self._elsewhere[selector] = (*few, entry)
 
     def _candidates(self, specific: RuleSet | None, default: RuleSet, met: Contradiction | None) -> Candidates:
-        first = specific.first + default.first if specific is not None else default.first
-        return Candidates(specific, default, None if met is None else self._conflict(met), first)
+        return Candidates(specific, default, None if met is None else self._conflict(met))
+
+    def put(self, rule: DispatchRule) -> bool:
+        """One rule new or changed. False, and nothing has changed, where all has to be built anew: something contradicts, or trunks that
+        shared their rules do so no more."""
+        entry = RuleEntry.of(self._next_position, rule, self._digest(rule.pin))
+        before = self._by_id.get(entry.rule_id)
+        if not self._changeable or entry.contradiction or "" in rule.trunk_ids:
+            return False
+        named = set(rule.trunk_ids)
+        for candidates in self._of(entry):
+            if not candidates.trunks <= named or not (candidates.specific or candidates.default).has_room_for(entry, before):
+                return False
+        if before is not None:
+            self._take_out(before)
+        self._next_position += 1
+        self._by_id[entry.rule_id] = entry
+        self._work_in(entry)
+        self._renew_firsts(entry.rule_id)
+        return True
+
+    def remove(self, rule_id: str) -> bool:
+        """One rule less, if it is there. False as `put`."""
+        if not self._changeable:
+            return False
+        entry = self._by_id.pop(rule_id, None)
+        if entry is not None:
+            self._take_out(entry)
+            self._renew_firsts(rule_id)
+        return True
+
+    def _of(self, entry: RuleEntry) -> list[Candidates]:
+        """What it belongs to, each once."""
+        if not entry.trunk_ids:
+            return [self._default_only]
+        found = {id(candidates): candidates for trunk_id in entry.trunk_ids if (candidates := self._by_trunk.get(trunk_id)) is not None}
+        return list(found.values())
+
+    def _work_in(self, entry: RuleEntry) -> None:
+        for candidates in self._of(entry):
+            (candidates.specific or candidates.default).add(entry)
+        for trunk_id in entry.trunk_ids:
+            if trunk_id not in self._by_trunk:
+                self._by_trunk[trunk_id] = Candidates(RuleSet([entry]), self._default, None, trunks={trunk_id})
+        self._show_elsewhere(entry)
+
+    def _take_out(self, entry: RuleEntry) -> None:
+        for candidates in self._of(entry):
+            if (candidates.specific or candidates.default).remove(entry):
+                for trunk_id in candidates.trunks:
+                    del self._by_trunk[trunk_id]
+        if entry.trunks and (entry.callers or entry.called):
+            for selector in entry.selectors():
+                few = tuple(other for other in self._elsewhere.get(selector, ()) if other is not entry)
+                if few:
+                    self._elsewhere[selector] = few
+                else:
+                    self._elsewhere.pop(selector, None)
+
+    def _renew_firsts(self, rule_id: str) -> None:
+        self._without_trunk.few = tuple(islice(self._by_id.values(), NEAR))
+        if rule_id in self._by_rule:
+            entry = self._by_id.get(rule_id)
+            self._by_rule[rule_id] = self._of_number([] if entry is None else [entry])
 
     def _conflict(self, found: Contradiction) -> Conflict:
         """The same rules may contradict each other in the eyes of many trunks: it is said once."""
@@ -331,20 +242,6 @@ class RuleIndex:
                 yield from self._elsewhere.get(selector, ())
         if answer.chosen is None:
             yield from answer.candidates.first
-
-
-def first_contradiction(entries: Iterable[RuleEntry]) -> Contradiction | None:
-    """The first among rules that share a trunk, in order. Rules of one trunk share a key if and only if they share one of that trunk."""
-    taken: dict[Key, int] = {}
-    for entry in entries:
-        if entry.contradiction:
-            return entry.position, -1
-        keys = list(entry.conflict_keys())
-        before = min((taken[key] for key in keys if key in taken), default=None)
-        if before is not None:
-            return entry.position, before
-        taken.update(dict.fromkeys(keys, entry.position))
-    return None
 
 
 def _first_by_key(entries: Iterable[RuleEntry]) -> dict[Key, int]:

@@ -1,11 +1,12 @@
 """What a decision costs: the trunk step and the dispatch step with their traces, at 10, 1,000 and 100,000 rules and 10,000 trunks.
 
-    ./run bench dispatch [--decisions 200000] [--rounds 40] [--sizes 10,1000,100000]
+    ./run bench dispatch [--decisions 200000] [--rounds 40] [--sizes 10,1000,100000] [--changes-at 10000,100000]
 
 Every decision is timed by itself, with Python's garbage collection running as in the server. Each size has a process of its own, so that
 its memory can be told. After each decision a piece of work is timed that has nothing to do with us but reads memory as we do: its p99 says
 how much other programs disturbed a round. What counts is the p99 of all decisions in the quieter half of the rounds; that of all is told
-too. The last line is JSON.
+too. Then what one more rule costs, and one less, in the shape that back ends make: a rule for each meeting, all of one trunk, told apart
+by their PINs. The last line is JSON.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from bridge.dispatch.directory import Directory
 from bridge.dispatch.evaluate import PlainMatcher
 from bridge.dispatch.index import Index
 from bridge.dispatch.outcome import Accept, AskPin, Dispatcher, VerdictKind
+from bridge.model.rule import DirectRule, DispatchRule, Rule
 from tests.bench.dispatch_calls import Call, calls, directory
 from tests.bench.report import finish, percentile, say
 
@@ -33,6 +35,8 @@ TRUNKS = 10_000
 SIZES = (10, 1_000, 100_000)
 PLAIN_RULES = 1_000  # the plain matcher is measured up to here; beyond, a decision takes seconds
 PLAIN_DECISIONS = 60
+CHANGES_AT = (10_000, 100_000)
+CHANGES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,44 @@ class Size:
     longest_collection_ms: float
     plain_p50: float | None
     plain_over_index_p50: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What one more rule, and one less, costs an index of so many; times in µs."""
+
+    rules: int
+    put: Times
+    remove: Times
+    build_seconds: float
+    build_over_put_p50: float
+
+
+def meeting(number: int) -> DispatchRule:
+    kind = Rule(dispatch_rule_direct=DirectRule(room_name=f"meeting-{number}", pin=f"{number:08}"))
+    return DispatchRule(sip_dispatch_rule_id=f"SDR_{number * 7919 % 10**8:08}", rule=kind, trunk_ids=("ST_carrier",))
+
+
+def measure_changes(rules: int) -> Changes:
+    begin = time.perf_counter()
+    index = Index(Directory(rules=tuple(map(meeting, range(rules)))), b"chance")
+    build_seconds = time.perf_counter() - begin
+    gc.collect()
+    gc.freeze()
+    put, removed = [], []
+    for number in range(rules, rules + CHANGES):
+        rule = meeting(number)
+        begin_ns = time.perf_counter_ns()
+        done = index.change_rules((rule,), ())
+        put.append(time.perf_counter_ns() - begin_ns)
+        assert done
+    for number in range(0, rules, max(1, rules // CHANGES)):
+        gone = meeting(number).sip_dispatch_rule_id
+        begin_ns = time.perf_counter_ns()
+        index.change_rules((), (gone,))
+        removed.append(time.perf_counter_ns() - begin_ns)
+    of_put = Times.of(put)
+    return Changes(rules, of_put, Times.of(removed), round(build_seconds, 2), round(build_seconds * 1e6 / of_put.p50))
 
 
 class Collections:
@@ -202,7 +244,18 @@ def _resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def run(sizes: Sequence[int], trunks: int, decisions: int, rounds: int) -> dict[str, object]:
+def run_changes(sizes: Sequence[int]) -> list[Changes]:
+    measured = []
+    for rules in sizes:
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            changes = process.submit(measure_changes, rules).result()
+        say(f"· {rules:,} rules: one more costs p50 {changes.put.p50} µs, p99 {changes.put.p99} µs; one less p50 {changes.remove.p50} µs,")
+        say(f"  p99 {changes.remove.p99} µs; a new index {changes.build_seconds} s, {changes.build_over_put_p50:,} times as long")
+        measured.append(changes)
+    return measured
+
+
+def run(sizes: Sequence[int], trunks: int, decisions: int, rounds: int, changes_at: Sequence[int]) -> dict[str, object]:
     """The figures of all sizes, and whether the target is met (None if its size was not measured)."""
     measured: list[Size] = []
     for rules in sizes:
@@ -219,6 +272,7 @@ def run(sizes: Sequence[int], trunks: int, decisions: int, rounds: int) -> dict[
         "target": {"rules": TARGET_RULES, "p99_us": TARGET},
         "met": met[0] if met else None,
         "sizes": [asdict(size) for size in measured],
+        "changes": [asdict(changes) for changes in run_changes(changes_at)],
     }
 
 
@@ -228,9 +282,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--trunks", type=int, default=TRUNKS)
     parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="numbers of rules, with commas between")
+    parser.add_argument("--changes-at", default=",".join(map(str, CHANGES_AT)), help="numbers of rules to which one more is added")
     options = parser.parse_args()
-    sizes = [int(size) for size in options.sizes.split(",")]
-    finish("dispatch", run(sizes, options.trunks, options.decisions, options.rounds))
+    sizes, changes_at = ([int(size) for size in text.split(",") if size] for text in (options.sizes, options.changes_at))
+    finish("dispatch", run(sizes, options.trunks, options.decisions, options.rounds, changes_at))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ TRUNKS = 400
 def test_given_a_small_set_when_the_bench_runs_then_each_size_is_measured_and_the_plain_matcher_is_slower(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    finish("dispatch", dispatch.run([10], TRUNKS, 400, 2))
+    finish("dispatch", dispatch.run([10], TRUNKS, 400, 2, [300]))
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     (size,) = figures["sizes"]
     assert figures["met"] is None
@@ -23,6 +23,9 @@ def test_given_a_small_set_when_the_bench_runs_then_each_size_is_measured_and_th
     assert sum(size["outcomes"].values()) == 200
     assert size["plain_over_index_p50"] > 1
     assert figures["machine"]["cores"] >= 1
+    (changes,) = figures["changes"]
+    assert changes["rules"] == 300
+    assert changes["put"]["p50"] > 0
 
 
 def test_given_the_bench_s_set_when_checked_then_nothing_contradicts_and_every_kind_of_call_comes() -> None:

@@ -1,5 +1,6 @@
 """The index gives exactly the plain matcher's answers, and its trace tells the truth."""
 
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -9,10 +10,10 @@ from hypothesis import strategies as st
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.dispatch.evaluate import PlainMatcher
 from bridge.dispatch.index import Index
-from bridge.dispatch.outcome import Accept, Dispatcher, Refuse, VerdictKind
-from bridge.dispatch.rule_index import NEAR
+from bridge.dispatch.outcome import Accept, Dispatcher, Refuse, Verdict, VerdictKind
+from bridge.dispatch.rule_set import NEAR
 from bridge.dispatch.rules import Ask, rule_mismatch
-from bridge.dispatch.trace import Candidate
+from bridge.dispatch.trace import Candidate, Trace
 from bridge.dispatch.trunks import trunk_mismatch
 from bridge.model.caller import Caller
 from bridge.model.phone_number import PhoneNumber
@@ -161,6 +162,89 @@ def test_given_any_directory_when_a_call_comes_then_each_line_of_the_index_s_tra
     ask = Ask(caller.number, caller.called, verdict.trunk.sip_trunk_id if verdict.trunk else "", pin, no_pin)
     for candidate in candidates:
         _check_rule(candidate, directory, ask)
+
+
+changes = st.lists(st.one_of(rules(), st.integers(0, 99)), min_size=1, max_size=8)
+"""Rules that are put, and numbers for those that go."""
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    directories(),
+    changes,
+    st.lists(callers, min_size=1, max_size=3),
+    st.data(),
+)
+def test_given_any_directory_when_rules_change_in_place_then_the_index_answers_as_the_plain_matcher(
+    directory: Directory, made: list[DispatchRule | int], calls: list[Caller], data: st.DataObject
+) -> None:
+    index = Index(directory, b"key")
+    now = {rule.sip_dispatch_rule_id: rule for rule in directory.rules}
+    for change in made:
+        if isinstance(change, int):
+            gone = data.draw(st.sampled_from(sorted(now))) if now else f"SDR_{change:02}"
+            now.pop(gone, None)
+            changed = index.change_rules((), (gone,))
+        else:
+            now[change.sip_dispatch_rule_id] = change
+            changed = index.change_rules((change,), ())
+        directory = replace(directory, rules=tuple(now.values()))
+        if not changed:
+            index = Index(directory, b"key")
+        plain = PlainMatcher(directory)
+        for caller in calls:
+            for pin, no_pin in ((None, False), ("1", False), (None, True)):
+                assert _answers(index, caller, pin, no_pin) == _answers(plain, caller, pin, no_pin)
+                _check_traces(index, plain, directory, caller, pin, no_pin)
+
+
+def _check_traces(index: Index, plain: PlainMatcher, directory: Directory, caller: Caller, pin: str | None, no_pin: bool) -> None:
+    """Nothing that is gone is told of, and what is told is true."""
+    verdict = index.authorise(caller)
+    if verdict.kind is VerdictKind.REFUSED:
+        return
+    decision = index.dispatch(caller, verdict, call_id="SCL_1", room_suffix=lambda: "suffix", pin=pin, no_pin=no_pin)
+    if isinstance(decision, Refuse) and decision.conflict:
+        return
+    ask = Ask(caller.number, caller.called, verdict.trunk.sip_trunk_id if verdict.trunk else "", pin, no_pin)
+    for candidate in decision.trace.candidates:
+        _check_rule(candidate, directory, ask)
+    of_plain = plain.dispatch(caller, verdict, call_id="SCL_1", room_suffix=lambda: "suffix", pin=pin, no_pin=no_pin)
+    assert decision.trace.candidates or not of_plain.trace.candidates
+
+
+def test_given_rules_that_do_not_contradict_when_any_is_put_or_removed_then_nothing_is_built_anew() -> None:
+    """In every shape: few and many of a trunk, shared by trunks, for any trunk, with numbers, PINs, and those of a phone number."""
+    first = [_rule(n, trunk_ids=("ST_a", "ST_b"), pin=str(n)) for n in range(SIZE)]
+    first += [_rule(SIZE + n, trunk_ids=(f"ST_{n % 50}",), numbers=(str(n),)) for n in range(200)] + [_rule(9999)]
+    directory = Directory(rules=tuple(first), phone_numbers=(PhoneNumber(e164_format="+7", sip_dispatch_rule_id="SDR_09999"),))
+    index, now = Index(directory, b"key"), {rule.sip_dispatch_rule_id: rule for rule in first}
+    changed = [_rule(n, trunk_ids=("ST_a", "ST_b"), pin=f"x{n}") for n in range(0, 200, 3)] + [
+        _rule(50_000, trunk_ids=("ST_new",), inbound_numbers=("+1", "+2")),
+        _rule(50_001, numbers=("+3",)),
+        _rule(9999, pin="7"),
+        _rule(5, trunk_ids=("ST_1", "ST_2"), pin="moved"),
+    ]
+    gone = [f"SDR_{n:05}" for n in (*range(0, 100, 7), SIZE, SIZE + 50, SIZE + 100, 4)]
+    for rule in changed:
+        assert index.change_rules((rule,), ())
+        now[rule.sip_dispatch_rule_id] = rule
+    for rule_id in gone:
+        assert index.change_rules((), (rule_id,))
+        now.pop(rule_id, None)
+    plain = PlainMatcher(replace(directory, rules=tuple(now.values())))
+    trunks = [InboundTrunk(sip_trunk_id=f"ST_{name}") for name in ("a", "b", "new", "0", "1", "2", "none")]
+    verdicts = [Verdict(VerdictKind.TRUNK, Trace(""), trunk) for trunk in trunks]
+    verdicts += [index.authorise(Caller("1", "+7")), Verdict(VerdictKind.NO_TRUNK, Trace(""))]
+    for verdict in verdicts:
+        for caller in (Caller("+1", "0"), Caller("+9", "+3"), Caller("", "50")):
+            for pin in (None, "x3", "moved", "5", "7", "2999"):
+                answers = [
+                    _but_the_trace(each.dispatch(caller, verdict, call_id="c", room_suffix=lambda: "s", pin=pin)) for each in (index, plain)
+                ]
+                assert answers[0] == answers[1]
+    assert not index.change_rules((_rule(60_000, trunk_ids=("ST_a",)),), ()), "two trunks share their rules no more"
+    assert not index.change_rules((_rule(60_001, trunk_ids=("ST_a", "ST_b"), pin="x3"),), ()), "it contradicts another"
 
 
 SIZE = 3000
