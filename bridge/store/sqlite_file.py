@@ -59,12 +59,13 @@ class SqliteFile:
     def _open(self) -> None:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Made before SQLite makes it, so that there is no moment in which others may read it.
-            handle = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            # Made before SQLite makes it, so that there is no moment in which others may read it. One that is there is not opened: closing
+            # any handle of a file gives up every POSIX lock that this process has on it (sqlite.org/howtocorrupt.html, 2.2), those of our
+            # other connection to it too. The next reader would take itself for the last one, and delete the log that is being written.
             try:
-                os.fchmod(handle, 0o600)
-            finally:
-                os.close(handle)
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                self._path.chmod(0o600)
         except OSError as error:
             raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
         # The worker thread is the only one that uses it, but close() may come from the interpreter's end.

@@ -17,6 +17,7 @@ from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.store.port import Journal, Level, Tries
 from bridge.store.sqlite import SqliteStore
+from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.fakes import MemoryStore
 
 
@@ -149,6 +150,7 @@ _WRITER = """
 import asyncio, sys
 from pathlib import Path
 from bridge.store.sqlite import SqliteStore
+from bridge.store.sqlite_objects import SqliteObjects
 from tests.store.test_stores import record
 
 async def write():
@@ -182,3 +184,20 @@ async def test_given_a_writer_killed_at_once_then_whatever_it_was_told_is_kept_i
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+async def test_given_two_connections_of_ours_to_one_file_and_a_reader_beside_them_then_what_is_written_is_there(tmp_path: Path) -> None:
+    """A reader who takes itself for the last one would delete the log that we write."""
+    path = tmp_path / "roomline.db"
+    count = f"import sqlite3; c = sqlite3.connect({str(path)!r}); print(c.execute('SELECT count(*) FROM calls').fetchone()[0]); c.close()"
+
+    async def counted() -> int:
+        reader = await asyncio.create_subprocess_exec(sys.executable, "-c", count, stdout=subprocess.PIPE)
+        output, _ = await reader.communicate()
+        return int(output)
+
+    async with SqliteStore(path) as store, SqliteObjects(path):
+        for number in range(3):
+            assert await counted() == number
+            await store.keep_record(record(f"SCL_{number}"))
+    assert await counted() == 3
