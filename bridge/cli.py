@@ -1,4 +1,5 @@
-"""The command line: `roomline serve | node | check | explain | calls | version`."""
+"""The command line: `roomline serve | node | check | explain | calls | import | export | version`. What `import` and `export` do is
+`cli_objects.py`'s."""
 
 import asyncio
 import json
@@ -14,6 +15,7 @@ import uvloop
 
 from bridge.app import serve as serve_until_stopped
 from bridge.call.registry import random_letters
+from bridge.cli_objects import SourceArgument, export_objects, import_objects, own_objects
 from bridge.configuration import is_readable_by_others
 from bridge.dispatch.explain import explain as explain_call
 from bridge.errors import ConfigurationError, RoomlineError, Superseded
@@ -26,6 +28,7 @@ from bridge.node_app import serve_node
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
+from bridge.store.inventory import directory_of
 from bridge.store.sqlite import SqliteStore
 
 SUPERSEDED = 3
@@ -155,7 +158,11 @@ def explain(
     entered = _read_pin() if pin == "-" else pin
     told = Caller(number=caller, called=called, source_address=source, host=host, trunk_id=trunk)
     explanation = explain_call(
-        loaded.settings.directory(), told, room_suffix=random_letters, pin=entered or None, no_pin=entered is not None and not entered
+        directory_of(own_objects(loaded), loaded.settings.unknown_trunks),
+        told,
+        room_suffix=random_letters,
+        pin=entered or None,
+        no_pin=entered is not None and not entered,
     )
     typer.echo(json.dumps(explanation.to_json(), ensure_ascii=False) if as_json else explanation.to_text())
 
@@ -170,6 +177,35 @@ def calls(
     loaded = _load(config)
     for record in reversed(asyncio.run(_records(loaded, limit))):
         typer.echo(record.model_dump_json() if as_json else _record_line(record))
+
+
+@cli.command("import", epilog="Example: roomline import wss://livekit.example.com --dry-run")
+def import_(
+    source: SourceArgument,
+    config: ConfigOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, change nothing")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put trunks, rules and numbers from elsewhere into the store.
+
+    The plan is shown first: new, changed, the same, and skipped, with the reason. What is there and not in the source stays. A second time
+    changes nothing.
+    """
+    setup_logs("warning", "text")
+    import_objects(_load(config), source, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+@cli.command(epilog="Example: roomline export --to objects.yaml")
+def export(
+    config: ConfigOption = None,
+    source: Annotated[str | None, typer.Option("--from", metavar="FILE|URL", help="from there, not what decides calls here")] = None,
+    target: Annotated[Path | None, typer.Option("--to", help="a file, readable by you alone; else standard output")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write trunks, rules and numbers as YAML, with their passwords and PINs: all that decides calls."""
+    setup_logs("warning", "text")
+    export_objects(_load(config), source, target, as_json=as_json)
 
 
 async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:
