@@ -11,9 +11,14 @@ from types import TracebackType
 from typing import Self
 
 import structlog
+from livekit.protocol import sip
 
+from bridge.api.auth import Keys
 from bridge.api.health import Health, serve_health
 from bridge.api.node_figures import CountingNode, NodeFigures
+from bridge.api.server import serve_api
+from bridge.api.sip import SipObjects
+from bridge.api.twirp import Service, Twirp
 from bridge.call.clock import SystemClock
 from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
@@ -53,6 +58,7 @@ class Application:
         """LiveKit's objects, those in roomline.yaml among them."""
         self.rooms: LocalRooms
         self.node: InProcessNode
+        self.api_port: int
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -93,6 +99,14 @@ class Application:
             counting: Sequence[CountingNode] = self.workers.nodes if self.workers else [self.node]
             figures = NodeFigures({str(place) if self.workers else "server": node for place, node in enumerate(counting)})
             await stack.enter_async_context(serve_health(self._health, figures, *settings.http.listen))
+        if settings.api.listen is not None:
+            twirp = Twirp(self._services(), Keys(settings.api_keys))
+            self.api_port = await stack.enter_async_context(serve_api(twirp, (), *settings.api.listen))
+
+    def _services(self) -> Sequence[Service]:
+        """What of LiveKit's own API is offered here."""
+        sip_methods = SipObjects(self.objects, random_letters).methods()
+        return [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods)]
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""

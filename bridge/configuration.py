@@ -27,6 +27,9 @@ NOT_KEYS = frozenset({"ROOMLINE_CONFIG", "ROOMLINE_VECTORS"})
 SECRETS = frozenset({"secret", "auth_password", "pin", "store"})
 """Keys whose value is a secret: a text, `{env: NAME}` or `{file: PATH}`. A store's URL is one if it has a password in it."""
 
+API_KEYS: Place = ("api", "keys")
+"""All of whose values are secrets."""
+
 _PLAIN_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp"))
 
 _MOST_REPEATED = 20
@@ -180,7 +183,7 @@ def _secrets(data: Any, place: Place = ()) -> Iterator[tuple[Place, dict[str, An
     if isinstance(data, dict):
         for key, value in data.items():
             # At the top `pin` is a section, and only there `store` is a URL.
-            if key in SECRETS and key != ("pin" if place == () else "store"):
+            if place == API_KEYS or (key in SECRETS and key != ("pin" if place == () else "store")):
                 yield (*place, key), data, key
             else:
                 yield from _secrets(value, (*place, key))

@@ -18,7 +18,7 @@ from bridge.call.pin import PinOptions
 from bridge.call.registry import RegistryOptions
 from bridge.call.throttle import Bucket, ThrottleOptions
 from bridge.call.world import StoryOptions
-from bridge.configuration import ConfigurationFile, dotted, read_configuration, undotted
+from bridge.configuration import ConfigurationFile, Place, dotted, read_configuration, undotted
 from bridge.dispatch.conflicts import Severity, problems
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.errors import ConfigurationError
@@ -34,7 +34,7 @@ from bridge.rooms.livekit_token import LiveKitAccess
 LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
 """What LiveKit's own tools read."""
 
-SHORTEST_LIVEKIT_SECRET: Final = 32
+SHORTEST_SECRET: Final = 32
 """Bytes."""
 
 SQLITE: Final = "sqlite:///"
@@ -257,6 +257,24 @@ class Http(Part):
     listen: Address | None = Field(default=None, description="/healthz, /readyz and /metrics are served here; nowhere by default")
 
 
+class Api(Part):
+    """What others ask of us."""
+
+    listen: Address | None = Field(
+        default=None, description="LiveKit's API for trunks, rules and numbers, and Roomline's own, are served here; nowhere by default"
+    )
+    keys: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="API key → its secret, for the tokens of who asks; left out: the key and secret of rooms, where they are LiveKit's",
+    )
+
+    @model_validator(mode="after")
+    def _all_there(self) -> Self:
+        if any(not key or not secret.get_secret_value() for key, secret in self.keys.items()):
+            raise ValueError("keys: a key and its secret are texts of one character at least")
+        return self
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -277,6 +295,7 @@ class Settings(BaseSettings):
         description="call records and the count of wrong PINs, sqlite:///PATH; left out: the store's file, or sqlite:///roomline.db",
     )
     http: Http = Field(default=Http(), description="health and metrics")
+    api: Api = Field(default=Api(), description="how others ask for things, over HTTP")
     calls: Calls = Field(default=Calls(), description="how many, and what when something is missing")
     pin: Pin = Field(default=Pin(), description="how the PIN is asked for")
     log: Log = Field(default=Log(), description="what the server tells")
@@ -331,6 +350,13 @@ class Settings(BaseSettings):
             return self.media.workers
         return min(os.cpu_count() or 1, MOST_WORKERS_UNASKED) if self.rooms.kind == "livekit" else 0
 
+    @property
+    def api_keys(self) -> Mapping[str, SecretStr]:
+        """Whose tokens are believed."""
+        if self.api.keys or self.rooms.kind != "livekit":
+            return self.api.keys
+        return {self.rooms.key: self.rooms.secret}
+
     def node(self, place: int = 0, *, seat_grace: float | None = None) -> NodeOptions:
         """Of the worker in this place: each has a port of its own, in a row."""
         host, port = self.media.listen
@@ -376,15 +402,22 @@ class Loaded:
         self._check_trunks()
         self._check_names()
         self._check_workers()
-        self._check_livekit_secret()
+        self._check_api_keys()
 
-    def _check_livekit_secret(self) -> None:
-        length = len(self.settings.rooms.secret.get_secret_value().encode())
-        if self.settings.rooms.kind == "livekit" and length < SHORTEST_LIVEKIT_SECRET:
-            self.warnings.append(
-                f"{self.file.where(('rooms', 'secret'))}: rooms.secret: {length} bytes can be guessed from any token; a secret of "
-                f"{SHORTEST_LIVEKIT_SECRET} or more (RFC 7518 §3.2) is for others than a server that you try things on"
-            )
+    def _check_api_keys(self) -> None:
+        settings = self.settings
+        if settings.api.listen is not None and not settings.api_keys:
+            self.errors.append(f"{self.file.where(('api',))}: api.keys: nobody could ask: give it a key and its secret")
+        secrets: dict[Place, SecretStr] = {("api", "keys", key): secret for key, secret in settings.api.keys.items()}
+        if settings.rooms.kind == "livekit":
+            secrets["rooms", "secret"] = settings.rooms.secret
+        for place, secret in secrets.items():
+            length = len(secret.get_secret_value().encode())
+            if length < SHORTEST_SECRET:
+                self.warnings.append(
+                    f"{self.file.where(place)}: {dotted(place)}: {length} bytes can be guessed from any token; a secret of "
+                    f"{SHORTEST_SECRET} or more (RFC 7518 §3.2) is for others than a server that you try things on"
+                )
 
     def _check_workers(self) -> None:
         where, workers = self.file.where(("media", "workers")), self.settings.media.workers

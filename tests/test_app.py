@@ -12,6 +12,8 @@ import weakref
 from pathlib import Path
 
 import pytest
+from livekit import api
+from livekit.protocol import sip
 
 from bridge.app import Application
 from bridge.dispatch.outcome import Accept
@@ -23,6 +25,8 @@ from bridge.settings import Loaded, Settings
 from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.ami_server import AmiServer
 from tests.store.objects import put, rule
+
+SECRET = "a-secret-of-thirty-two-characters!"
 
 
 def configure(folder: Path, more: str = "", media: str = "127.0.0.1:0") -> Path:
@@ -59,6 +63,7 @@ async def test_given_a_port_in_use_then_the_error_names_the_key_and_nothing_stay
         for more, media, key in (
             ("", f"127.0.0.1:{port}", "media.listen"),
             (f'http: {{listen: "127.0.0.1:{port}"}}\n', "127.0.0.1:0", "http.listen"),
+            (f'api: {{listen: "127.0.0.1:{port}", keys: {{key: secret}}}}\n', "127.0.0.1:0", "api.listen"),
         ):
             with pytest.raises(ConfigurationError, match=key):
                 async with Application(load(tmp_path, more, media)):
@@ -132,6 +137,29 @@ async def test_given_a_rule_that_another_instance_writes_into_the_store_then_cal
         async with asyncio.timeout(1.5):
             while len(app._routes.inventory.dispatch_rules) < 2:  # noqa: ASYNC110  (nobody is told when)
                 await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_given_a_rule_made_over_the_api_then_calls_follow_it_within_a_second(tmp_path: Path) -> None:
+    async with Application(load(tmp_path, f"api: {{listen: '127.0.0.1:0', keys: {{key: {SECRET}}}}}\n")) as app:
+        running = asyncio.create_task(app.run())
+        async with api.LiveKitAPI(f"http://127.0.0.1:{app.api_port}", "key", SECRET) as client:
+            made = await client.sip.create_dispatch_rule(
+                sip.CreateSIPDispatchRuleRequest(
+                    dispatch_rule=sip.SIPDispatchRuleInfo(
+                        rule=sip.SIPDispatchRule(dispatch_rule_direct=sip.SIPDispatchRuleDirect(room_name="of the API"))
+                    )
+                )
+            )
+            async with asyncio.timeout(1):
+                while not app._routes.inventory.dispatch_rules:  # noqa: ASYNC110  (nobody is told when)
+                    await asyncio.sleep(0.01)
+            assert decided(app) == "of the API"
+            await client.sip.delete_dispatch_rule(sip.DeleteSIPDispatchRuleRequest(sip_dispatch_rule_id=made.sip_dispatch_rule_id))
+            async with asyncio.timeout(1):
+                while app._routes.inventory.dispatch_rules:  # noqa: ASYNC110  (as above)
+                    await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 

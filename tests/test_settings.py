@@ -97,6 +97,8 @@ def test_given_stores_then_records_go_to_a_file_of_their_own_where_the_store_is_
             "rooms: {kind: livekit, url: 'ws://x', key: k, secret: s, participants: [{rooms: x, kind: echo}]}\n",
             ":3: rooms: participants live in local rooms",
         ),
+        ("api: {keys: {one: {env: NO_SUCH_VARIABLE}}}\n", ":3: api.keys.one: the environment variable NO_SUCH_VARIABLE is not set"),
+        ("api: {keys: {one: ''}}\n", ":3: api: keys: a key and its secret are texts"),
         ("unknown_trunks: perhaps\n", ":3: unknown_trunks: "),
         ("trunks:\n  - numbers: +15550100\n", ":4: trunks[0].numbers: "),
         ("trunks:\n  - {numbers: [15550100]}\n", ":4: trunks[0].numbers[0]: must be a text: write it in quotes"),
@@ -132,6 +134,20 @@ def test_given_a_short_livekit_secret_then_it_is_said_and_taken_all_the_same(tmp
     assert load(tmp_path, LIVEKIT.replace("hidden-word", "x" * 32)).warnings == []
 
 
+def test_given_the_api_then_its_keys_are_secrets_and_livekits_where_none_are_given(tmp_path: Path) -> None:
+    enough = "x" * 32
+    given = load(
+        tmp_path, "api: {listen: '127.0.0.1:0', keys: {one: {env: SECRET_OF_ONE}, other: short-word}}\n", {"SECRET_OF_ONE": enough}
+    )
+    assert {key: secret.get_secret_value() for key, secret in given.settings.api_keys.items()} == {"one": enough, "other": "short-word"}
+    assert given.file.literal_secrets == (("pbx", 0, "ami", "secret"), ("api", "keys", "other"))
+    (said,) = given.warnings
+    assert "api.keys.other: 10 bytes can be guessed" in said
+    assert "short-word" not in f"{said} {given.settings}"
+    rooms = load(tmp_path, LIVEKIT + "api: {listen: '127.0.0.1:0'}\n").settings
+    assert {key: secret.get_secret_value() for key, secret in rooms.api_keys.items()} == {"K": "hidden-word"}
+
+
 def test_given_livekits_own_variables_then_they_count_where_the_file_says_nothing(tmp_path: Path) -> None:
     variables = {"LIVEKIT_URL": "ws://of-the-environment", "LIVEKIT_API_KEY": "E", "LIVEKIT_API_SECRET": "0123"}
     settings = load(tmp_path, "rooms: {kind: livekit, key: of-the-file}\n", variables).settings
@@ -142,6 +158,7 @@ def test_given_livekits_own_variables_then_they_count_where_the_file_says_nothin
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("api: {listen: '127.0.0.1:8880'}\n", ":3: api.keys: nobody could ask: give it a key and its secret"),
         (LIVEKIT + "media: {workers: 0}\n", ":4: media.workers: LiveKit's SDK runs in processes of its own"),
         ("media: {workers: 2}\n", ":3: media.workers: rooms of kind local live in one process"),
     ],

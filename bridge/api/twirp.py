@@ -135,7 +135,11 @@ class Twirp:
         encoding = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if encoding not in ("application/json", "application/protobuf"):
             raise TwirpError(Code.BAD_ROUTE, f"unexpected Content-Type: {encoding!r}")
-        body = await _body(request)
+        try:
+            async with asyncio.timeout(LONGEST):
+                body = await _body(request)
+        except TimeoutError:
+            raise TwirpError(Code.DEADLINE_EXCEEDED, f"the request's body took longer than {LONGEST:g} s") from None
         asked = _read(descriptor.input_type, body, encoding)
         if method is None:
             raise TwirpError(Code.UNIMPLEMENTED, f"{descriptor.name} is not offered here")

@@ -96,6 +96,13 @@ def inbound_trunks(inventory: Inventory) -> dict[str, InboundTrunk]:
     return {**legacy, **inventory.inbound_trunks}
 
 
+def outbound_trunks(inventory: Inventory) -> dict[str, OutboundTrunk]:
+    """With the legacy ones that place calls."""
+    converted = ((trunk_id, trunk.as_outbound()) for trunk_id, trunk in inventory.legacy_trunks.items())
+    legacy = {trunk_id: trunk for trunk_id, trunk in converted if trunk is not None}
+    return {**legacy, **inventory.outbound_trunks}
+
+
 def directory_of(inventory: Inventory, unknown_trunks: UnknownTrunks) -> Directory:
     """What the dispatch step reads."""
     return Directory(
