@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +17,8 @@ from livekit.protocol import sip
 from bridge.api.auth import Keys
 from bridge.api.health import Health, serve_health
 from bridge.api.node_figures import CountingNode, NodeFigures
+from bridge.api.phone_number_messages import SERVICE as PHONE_NUMBER_SERVICE
+from bridge.api.phone_numbers import PhoneNumbers
 from bridge.api.server import serve_api
 from bridge.api.sip import SipObjects
 from bridge.api.twirp import Service, Twirp
@@ -106,7 +109,8 @@ class Application:
     def _services(self) -> Sequence[Service]:
         """What of LiveKit's own API is offered here."""
         sip_methods = SipObjects(self.objects, random_letters).methods()
-        return [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods)]
+        numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
+        return [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""

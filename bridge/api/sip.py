@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from livekit.protocol import sip
 
-from bridge.api.auth import Grants
+from bridge.api.access import for_sip_admins
 from bridge.api.twirp import Code, Method, TwirpError
-from bridge.dispatch.conflicts import Conflict, check_rules, check_trunks
+from bridge.dispatch.conflicts import check_own_numbers, check_rules, check_trunks
 from bridge.model.base import LiveKitModel
 from bridge.model.change import (
     replaced_inbound_trunk,
@@ -38,8 +38,8 @@ from bridge.model.validation import (
     check_rule_change,
 )
 from bridge.store.inventory import inbound_trunks, outbound_trunks
-from bridge.store.port import Edit, Inventory, ObjectStore, ReadOnlyObject, StoredObject
-from bridge.store.protobuf import NotUnderstood, NotWritable, of_message, to_message
+from bridge.store.port import Edit, Inventory, ObjectStore, StoredObject
+from bridge.store.protobuf import of_message, to_message
 
 _Item = TypeVar("_Item", InboundTrunk, OutboundTrunk, LegacyTrunk, DispatchRule)
 _Model = TypeVar("_Model", bound=LiveKitModel)
@@ -73,7 +73,7 @@ class SipObjects:
             "ListSIPDispatchRule": self._list_rules,
             "DeleteSIPDispatchRule": self._delete_rule,
         }
-        return {name: _for_admins(method) for name, method in offered.items()}
+        return {name: for_sip_admins(method) for name, method in offered.items()}
 
     # Trunks
 
@@ -226,23 +226,6 @@ class SipObjects:
         return to_message(changed[0])
 
 
-def _for_admins(method: Callable[[Any], Any]) -> Method:
-    """§0.2; and the errors of what lies below in Twirp's words."""
-
-    async def asked_by(asked: Any, grants: Grants | None) -> Message:
-        if grants is None or not grants.sip_admin:
-            raise TwirpError(Code.UNAUTHENTICATED, "permissions denied")
-        try:
-            answer: Message = await method(asked)
-        except (InvalidObject, Conflict, NotUnderstood, NotWritable) as error:
-            raise TwirpError(Code.INVALID_ARGUMENT, str(error)) from None
-        except ReadOnlyObject as error:
-            raise TwirpError(Code.FAILED_PRECONDITION, str(error)) from None
-        return answer
-
-    return asked_by
-
-
 def _understood(model: type[_Model], message: Message) -> _Model:
     return of_message(model, message)
 
@@ -269,7 +252,9 @@ def _check_trunks_with(inventory: Inventory, trunk: InboundTrunk, *, shown_id: s
         if other_id != trunk.sip_trunk_id
         and (not numbers or not other.numbers or not numbers.isdisjoint(normalize_number(number) for number in other.numbers))
     )
-    check_trunks((*others, trunk.model_copy(update={"sip_trunk_id": shown_id})))
+    shown = trunk.model_copy(update={"sip_trunk_id": shown_id})
+    check_trunks((*others, shown))
+    check_own_numbers([shown], inventory.phone_numbers.values())
 
 
 def _check_rules_with(inventory: Inventory, rule: DispatchRule, *, shown_id: str, among: Sequence[str] = ()) -> None:

@@ -8,6 +8,7 @@ from itertools import product
 from bridge.dispatch.addresses import is_valid_mask, parse_mask
 from bridge.dispatch.directory import Directory
 from bridge.dispatch.numbers import normalize_number
+from bridge.model.phone_number import PhoneNumber
 from bridge.model.rule import PIN_LENGTH, DispatchRule, can_be_entered
 from bridge.model.trunk import InboundTrunk
 
@@ -113,6 +114,16 @@ def check_rules(rules: Iterable[DispatchRule]) -> None:
         conflicts.add(rule)
 
 
+def check_own_numbers(trunks: Iterable[InboundTrunk], numbers: Iterable[PhoneNumber]) -> None:
+    """A call to a number of our own never reaches a trunk: one with that number would lose its password. Raises Conflict."""
+    own = {normalize_number(number.e164_format): number for number in numbers if number.takes_calls}
+    for trunk in trunks if own else ():
+        for called in trunk.numbers:
+            if number := own.get(normalize_number(called)):
+                what = f"{number.e164_format} is a phone number of its own, calls to which would go past the trunk's password and addresses"
+                raise Conflict(number.id, trunk.sip_trunk_id, what)
+
+
 class Severity(StrEnum):
     """Whether calls suffer."""
 
@@ -202,6 +213,8 @@ def _number_problems(directory: Directory) -> Iterator[Problem]:
     taken: dict[str, int] = {}
     for position, number in enumerate(directory.phone_numbers):
         place, normal = f"phone_numbers[{position}]", normalize_number(number.e164_format)
+        if not number.takes_calls:
+            continue
         if normal in trunk_of:
             text = f"{number.e164_format} is also a number of trunk {trunk_of[normal]}, whose password and addresses it would void"
             yield Problem(Severity.ERROR, place, text)

@@ -1,5 +1,6 @@
 """Phone numbers of our own: a call to one needs no trunk (livekit-sip-semantics.md §8.2)."""
 
+from datetime import datetime
 from enum import IntEnum
 from typing import Annotated
 
@@ -16,6 +17,15 @@ class PhoneNumberStatus(IntEnum):
     PHONE_NUMBER_STATUS_OFFLINE = 4
 
 
+class PhoneNumberType(IntEnum):
+    """PhoneNumberType, §8.2."""
+
+    PHONE_NUMBER_TYPE_UNKNOWN = 0
+    PHONE_NUMBER_TYPE_MOBILE = 1
+    PHONE_NUMBER_TYPE_LOCAL = 2
+    PHONE_NUMBER_TYPE_TOLL_FREE = 3
+
+
 class PhoneNumber(LiveKitModel):
     """One number of the inventory. With a rule of its own, only that rule is asked; without, every rule may match."""
 
@@ -23,11 +33,16 @@ class PhoneNumber(LiveKitModel):
     e164_format: str
     country_code: str = ""
     area_code: str = ""
+    number_type: Annotated[PhoneNumberType, enum_by_name(PhoneNumberType), NAME] = PhoneNumberType.PHONE_NUMBER_TYPE_UNKNOWN
     locality: str = ""
     region: str = ""
     capabilities: tuple[str, ...] = ()
     status: Annotated[PhoneNumberStatus, enum_by_name(PhoneNumberStatus), NAME] = PhoneNumberStatus.PHONE_NUMBER_STATUS_ACTIVE
     sip_dispatch_rule_id: str = ""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    assigned_at: datetime | None = None
+    released_at: datetime | None = None
 
     @property
     def takes_calls(self) -> bool:

@@ -186,10 +186,10 @@ class _Numbers:
     def __init__(self, found: Inventory, there: Inventory) -> None:
         trunks: Sequence[InboundTrunk] = (*there.inbound_trunks.values(), *found.inbound_trunks.values())
         self._of_trunks = {normalize_number(number): trunk.sip_trunk_id for trunk in trunks for number in trunk.numbers}
-        self._own = {normalize_number(number.e164_format): number.id for number in there.phone_numbers.values()}
+        self._own = {normalize_number(number.e164_format): number.id for number in there.phone_numbers.values() if number.takes_calls}
 
     def objection(self, found: StoredObject) -> str:
-        if not isinstance(found, PhoneNumber):
+        if not isinstance(found, PhoneNumber) or not found.takes_calls:
             return ""
         number = normalize_number(found.e164_format)
         if number in self._of_trunks:
