@@ -108,6 +108,7 @@ class Twirp:
     def __init__(self, services: Sequence[Service], keys: Keys) -> None:
         self._keys = keys
         self._methods: dict[str, tuple[MethodDescriptor, Method | None]] = {}
+        self._services = {f"{PREFIX}{service.descriptor.full_name}" for service in services}
         for service in services:
             unknown = service.methods.keys() - {method.name for method in service.descriptor.methods}
             if unknown:
@@ -126,6 +127,8 @@ class Twirp:
             response = _error(error)
         except web.HTTPRequestEntityTooLarge:
             response = web.Response(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text="the body is larger than 10 MiB\n")
+        except web.HTTPNotFound as error:
+            response = web.Response(status=error.status, text=error.text)
         response.headers.update(_cors(request))
         return response
 
@@ -155,6 +158,9 @@ class Twirp:
         try:
             return self._methods[path]
         except KeyError:
+            if path.rpartition("/")[0] not in self._services:
+                # Where LiveKit has no service, its HTTP server answers.
+                raise web.HTTPNotFound(text="404 page not found\n") from None
             raise TwirpError(Code.BAD_ROUTE, f"no handler for path {path[:256]!r}") from None
 
 

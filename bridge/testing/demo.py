@@ -7,13 +7,14 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import signal
 import socket
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,23 @@ class Options:
     livekit: str | None
     """Its URL; empty for one of our own; None for local rooms."""
     keep: Path | None
+    api: "ApiOptions | None" = None
+    store: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """LiveKit's API beside the demo. `made`: nobody gave the key, so that it has to be told."""
+
+    host: str
+    port: int
+    key: str
+    secret: str = field(repr=False)
+    made: bool
+
+    @property
+    def url(self) -> str:
+        return f"http://{_reachable(self.host)}:{self.port}"
 
 
 def main() -> int:
@@ -67,6 +85,10 @@ async def _run(options: Options, story: Storyteller) -> int:
                 configuration, calls = _configuration(options.config), DemoCalls
             else:
                 configuration, calls = await _with_livekit(options.livekit, cleaning, story), AgentCalls
+            if (api := options.api) is not None:
+                configuration = {**configuration, "api": {"listen": f"{api.host}:{api.port}", "keys": {api.key: api.secret}}}
+            if options.store is not None:
+                configuration = {**configuration, "store": options.store}
             stack = Stack(configuration, keep=options.keep, public=options.sip, progress=story.progress)
             await cleaning.enter_async_context(stack)
             if options.calls:
@@ -97,6 +119,9 @@ async def _stay_up(stack: Stack, options: Options, story: Storyteller) -> None:
         story.numbers(address, NUMBERS if options.livekit is None else AGENT_NUMBERS)
     else:
         story.say(f"\nThe PBX listens for SIP at {address}; its numbers are those of {options.config}.", "bold")
+    if (api := options.api) is not None:
+        story.say("\nLiveKit's API for trunks, rules and numbers is served too. For LiveKit's command line and SDKs:", "bold")
+        story.say(f"  export LIVEKIT_URL={api.url} LIVEKIT_API_KEY={api.key} LIVEKIT_API_SECRET={api.secret if api.made else '…'}")
     story.say(f"Logs and configuration: {stack.folder}", "dim")
     story.say("Ctrl-C ends it.", "dim")
     told = {record.call_id for record in stack.server.call_records()}
@@ -185,6 +210,7 @@ examples:
   ./run demo --sip 0.0.0.0:5060         softphones from other machines can call too
   ./run demo --livekit                  the same calls into a LiveKit server's rooms, where an agent greets them
   ./run demo --livekit wss://HOST       in the LiveKit you have, with LIVEKIT_API_KEY and LIVEKIT_API_SECRET from the environment
+  ./run demo --api 127.0.0.1:8880       LiveKit's API beside it: create a trunk or a rule with lk or an SDK, and call
   ./run demo --no-calls --config my.yaml --sip 127.0.0.1:5070 --keep /tmp/lab
                                         a stack to test against: your trunks, rules, numbers and rooms
 
@@ -211,6 +237,13 @@ def _options(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--livekit", nargs="?", const="", metavar="URL", help="LiveKit's rooms: those of the server at URL, or of one started here"
     )
+    parser.add_argument(
+        "--api", type=_listening_address, metavar="HOST:PORT", help="serve LiveKit's API for trunks, rules and numbers there"
+    )
+    parser.add_argument(
+        "--api-key", type=_key_and_secret, metavar="KEY:SECRET", help="whose tokens are believed; left out: one is made and told"
+    )
+    parser.add_argument("--store", metavar="URL", help="where what is configured over the API lasts (sqlite:///PATH, redis://HOST:PORT/DB)")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep logs, sounds and configuration there")
     given = parser.parse_args(arguments)
     calls = not given.no_calls and given.config is None
@@ -218,8 +251,30 @@ def _options(arguments: Sequence[str]) -> Options:
         parser.error("--once makes the demo's four calls, which --no-calls and --config leave out")
     if given.livekit is not None and given.config is not None:
         parser.error("--livekit brings its own configuration; with --config, say `rooms: {kind: livekit, …}` there")
+    if given.api_key is not None and given.api is None:
+        parser.error("--api-key is for --api")
+    api = None
+    if given.api is not None:
+        host, port = given.api
+        key, secret = given.api_key or ("devkey", secrets.token_urlsafe(32))
+        api = ApiOptions(host, port, key, secret, made=given.api_key is None)
     keep = given.keep.resolve() if given.keep else None
-    return Options(given.once, given.json, calls, given.sip, given.config, given.livekit, keep)
+    return Options(given.once, given.json, calls, given.sip, given.config, given.livekit, keep, api, given.store)
+
+
+def _key_and_secret(text: str) -> tuple[str, str]:
+    key, colon, secret = text.partition(":")
+    if not (key and colon and secret):
+        # Without the text: it may hold a secret.
+        raise argparse.ArgumentTypeError("it is not KEY:SECRET")
+    return key, secret
+
+
+def _listening_address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 def _sip_address(text: str) -> tuple[str, int]:

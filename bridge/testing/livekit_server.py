@@ -26,6 +26,7 @@ from bridge.rooms.livekit_token import LiveKitAccess
 from bridge.testing.cache import Progress, cache_folder, lock
 from bridge.testing.child import Child
 from bridge.testing.ports import LOOPBACK, free_port
+from bridge.testing.redis_server import RedisServer
 
 VERSION: Final = "1.13.5"
 _MODULE = f"github.com/livekit/livekit-server/cmd/server@v{VERSION}"
@@ -85,9 +86,11 @@ def _build(binary: Path, environ: Mapping[str, str], progress: Progress) -> None
 class LiveKitServer:
     """`async with LiveKitServer(binary, folder)`: ready to be joined; killed, frozen and started again at the same address."""
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(self, binary: Path, folder: Path, redis: RedisServer | None = None) -> None:
+        """Its API for SIP needs a Redis; rooms do not."""
         self._binary = binary
         self._folder = folder
+        self._redis = redis
         self._child: Child | None = None
         self.port = free_port()
         self.media_port = free_port()
@@ -138,7 +141,9 @@ class LiveKitServer:
             return False
 
     def _configuration(self) -> dict[str, Any]:
+        redis = {"redis": {"address": self._redis.address, "password": self._redis.password}} if self._redis else {}
         return {
+            **redis,
             "port": self.port,
             "bind_addresses": [LOOPBACK],
             "keys": {self.key: self.secret},

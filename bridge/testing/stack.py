@@ -28,7 +28,7 @@ from bridge.testing.server import Server
 
 Configuration = Mapping[str, Any]
 """What an operator writes into roomline.yaml, as YAML gives it. Places and secrets are the stack's own, whatever stands there: the
-manager's, the records', where media and http listen; the store's too where none is given."""
+manager's, the records', where media and http listen; the store's and the API's (where there is one at all) too where none is given."""
 
 
 class Stack:
@@ -62,6 +62,7 @@ class Stack:
         self._at_rest: Counter[str] = Counter()
         self.folder = Path()
         self.http_address = f"{LOOPBACK}:{free_port()}"
+        self.api_address = str(self._given("api").get("listen") or f"{LOOPBACK}:{free_port()}")
         self.pbx: OperatorPbx
         self.carrier: Carrier
         self.server: Server
@@ -158,8 +159,10 @@ class Stack:
         ami = {"host": manager.host, "port": manager.port, "user": manager.user, "secret": self._secret("ami", manager.secret)}
         pbx = self._configuration.get("pbx")
         first = pbx[0] if isinstance(pbx, list) and pbx and isinstance(pbx[0], Mapping) else {}
+        api = {"api": {**self._given("api"), "listen": self.api_address}} if "api" in self._configuration else {}
         return {
             **self._configuration,
+            **api,
             "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami}],
             "media": {**self._given("media"), "listen": f"{LOOPBACK}:0", "sockets": str(self.folder / "run")},
             "http": {**self._given("http"), "listen": self.http_address},

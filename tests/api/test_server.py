@@ -43,7 +43,7 @@ async def test_given_livekits_client_and_others_then_each_gets_what_it_asks_for(
                 assert await answer.text() == "hello"
             async with session.get(f"{url}/elsewhere") as answer:
                 assert answer.status == 404
-            async with session.post(f"{url}/twirp/livekit.Nothing/Ever", json={}) as answer:
+            async with session.post(f"{url}/twirp/livekit.SIP/Ever", json={}) as answer:
                 assert (answer.status, (await answer.json())["code"]) == (404, "bad_route")
 
 

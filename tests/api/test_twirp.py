@@ -107,8 +107,6 @@ def test_given_messages_in_lists_maps_and_oneofs_then_what_is_not_there_is_null_
         ("GET", PATH, "application/json"),
         ("PUT", PATH, "application/json"),
         ("POST", "/twirp/livekit.SIP/CreateSIPTrunk", "application/json"),
-        ("POST", "/twirp/livekit.Sip/CreateSIPInboundTrunk", "application/json"),
-        ("POST", "/elsewhere/livekit.SIP/CreateSIPInboundTrunk", "application/json"),
         ("POST", PATH, "text/plain"),
         ("POST", PATH, "application/x-protobuf"),
     ],
@@ -116,6 +114,12 @@ def test_given_messages_in_lists_maps_and_oneofs_then_what_is_not_there_is_null_
 async def test_given_no_such_route_then_bad_route(client: aiohttp.ClientSession, verb: str, path: str, kind: str) -> None:
     async with client.request(verb, path, data=b"{}", headers={"Content-Type": kind}) as answer:
         assert (answer.status, (await answer.json())["code"]) == (404, "bad_route")
+
+
+async def test_given_no_such_service_then_a_plain_404_as_of_livekits_http_server(client: aiohttp.ClientSession) -> None:
+    for path in ("/twirp/livekit.Sip/CreateSIPInboundTrunk", "/elsewhere/livekit.SIP/CreateSIPInboundTrunk", "/twirp/"):
+        async with client.post(path, json={}) as answer:
+            assert (answer.status, answer.content_type) == (404, "text/plain")
 
 
 async def test_given_a_leading_slash_too_many_then_it_is_one(client: aiohttp.ClientSession) -> None:
