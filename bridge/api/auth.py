@@ -62,8 +62,8 @@ class Keys:
         self._secrets = dict(secrets)
 
     def grants(self, authorization: str | None, parameter: str | None = None, now: float | None = None) -> Grants | None:
-        """Of the header `Authorization`, else of the parameter `access_token`; None where both are missing or empty, which each method answers
-        by itself. `now` is Unix time. Raises BadToken."""
+        """Of the header `Authorization`, else of the parameter `access_token`; None where both are missing or empty, which each method
+        answers by itself. `now` is Unix time. Raises BadToken."""
         if authorization:
             if not authorization.startswith(_BEARER):
                 raise BadToken('invalid authorization header: it must start with "Bearer "')
