@@ -1,4 +1,4 @@
-"""The command line: `roomline serve | node | check | explain | calls | import | export | version`. What `import` and `export` do is
+"""The command line: `roomline serve | node | check | explain | calls | import | export | files | version`. What `import` and `export` do is
 `cli_objects.py`'s."""
 
 import asyncio
@@ -28,6 +28,7 @@ from bridge.node_app import serve_node
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
+from bridge.shipped import copy_shipped, shipped_folders
 from bridge.store.inventory import directory_of
 from bridge.store.sqlite import SqliteStore
 
@@ -206,6 +207,25 @@ def export(
     """Write trunks, rules and numbers as YAML, with their passwords and PINs: all that decides calls."""
     setup_logs("warning", "text")
     export_objects(_load(config), source, target, as_json=as_json)
+
+
+@cli.command(epilog="Example: roomline files asterisk --to /etc/asterisk/roomline")
+def files(
+    name: Annotated[str | None, typer.Argument(help="which folder; without it all are listed")] = None,
+    target: Annotated[Path | None, typer.Option("--to", help="copy them there; a file of yours is never overwritten")] = None,
+) -> None:
+    """What ships with Roomline for your PBX and for systemd, and where it lies."""
+    folders = shipped_folders()
+    if name is not None and target is not None:
+        written = copy_shipped(name, target)
+        typer.echo("\n".join(map(str, written)) or f"{target} has them all already")
+        return
+    if target is not None:
+        raise typer.BadParameter(f"copy which? one of {', '.join(folders)}", param_hint="NAME")
+    if name is not None and name not in folders:
+        raise typer.BadParameter(f"there are {', '.join(folders)}", param_hint="NAME")
+    for found in folders if name is None else [name]:
+        typer.echo(str(folders[found]) if name else f"{found:<12}{folders[found]}")
 
 
 async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:

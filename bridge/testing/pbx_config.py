@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import bridge
+from bridge.shipped import shipped_folders
 from bridge.testing.asterisk_config import (
     QUIET,
     ManagerUser,
@@ -50,9 +50,8 @@ class PbxSettings:
 
 
 def dialplan_folder() -> Path:
-    """Where what an operator includes lies: inside the installed package, or beside it in the source tree."""
-    package = Path(bridge.__file__).parent
-    return next(folder for folder in (package / "dialplan", package.parent / "dialplan") if folder.is_dir()) / "asterisk"
+    """Where what an operator includes lies."""
+    return shipped_folders()["asterisk"]
 
 
 def roomline_rights() -> tuple[str, ...]:

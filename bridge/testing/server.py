@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,9 @@ class ServerFailed(RoomlineError):  # noqa: N818  (the text is the log's last li
 class Server:
     """`async with Server(config, store, pbx, log)`: `python -m bridge serve`, ready once it commands the PBX."""
 
-    def __init__(self, config: Path, store: Path, pbx: OperatorPbx, log: Path) -> None:
+    def __init__(self, config: Path, store: Path, pbx: OperatorPbx, log: Path, program: Sequence[str] = ()) -> None:
+        """`program` is the `roomline` command of another installation; without it this one's."""
+        self._program = program
         self.config = config
         self.store = store
         self.log = log
@@ -57,9 +60,11 @@ class Server:
     async def start(self) -> None:
         """Returns once its heart beats in the PBX. Raises ServerFailed with its last words. A second start appends to the same log."""
         before = await self._controller()
-        command = [sys.executable, "-m", "bridge", "serve", "--config", str(self.config)]
-        # The file alone configures it: no ROOMLINE_… of whoever runs the tests.
+        command = [*(self._program or (sys.executable, "-m", "bridge")), "serve", "--config", str(self.config)]
+        # The file alone configures it: no ROOMLINE_… of whoever runs the tests; and another installation finds no modules of this one.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ROOMLINE_")}
+        if self._program:
+            environ.pop("PYTHONPATH", None)
         self._child = Child(command, log=self.log, folder=self.config.parent, environ=environ)
         try:
             await self._child.start()

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,8 @@ class Stack:
     """`async with Stack(configuration)`.
 
     `keep` is where logs, sounds and configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out
-    until `stack.server.start()`. `progress` is told what is being waited for, a line each.
+    until `stack.server.start()`; `program` is the `roomline` of another installation. `progress` is told what is being
+    waited for, a line each.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Stack:
         lease: int = 3,
         calls_at_once: int = 50,
         with_server: bool = True,
+        program: Sequence[str] = (),
         progress: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._configuration = configuration
@@ -57,6 +59,7 @@ class Stack:
         self._lease = lease
         self._calls_at_once = calls_at_once
         self._with_server = with_server
+        self._program = program
         self._progress = progress
         self._left = AsyncExitStack()
         self._at_rest: Counter[str] = Counter()
@@ -95,7 +98,7 @@ class Stack:
         except* RoomlineError as errors:
             raise errors.exceptions[0] from None
         config, store = self._write_configuration()
-        self.server = Server(config, store, self.pbx, self.folder / "roomline.log")
+        self.server = Server(config, store, self.pbx, self.folder / "roomline.log", self._program)
         self._left.callback(self.server.end_workers)
         self._left.push_async_callback(self.server.stop)
         if self._with_server:
