@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -25,6 +25,7 @@ from bridge.errors import ConfigurationError
 from bridge.media.node import NodeOptions
 from bridge.model.phone_number import PhoneNumber
 from bridge.model.rule import DispatchRule
+from bridge.model.target import AllowedTargets
 from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
 from bridge.pbx.asterisk.pbx import AsteriskOptions
@@ -275,6 +276,25 @@ class Api(Part):
         return self
 
 
+class Outbound(Part):
+    """Whom the API may have called."""
+
+    allow: tuple[str, ...] = Field(
+        default=(),
+        description="patterns of numbers (`+49*`) and SIP addresses (`*@sip.example.com`) to which calls may be handed on; `*` stands for "
+        "any characters, `?` for one; none by default",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _patterns(cls, allow: tuple[str, ...]) -> tuple[str, ...]:
+        AllowedTargets(allow)
+        return allow
+
+    def allowed(self) -> AllowedTargets:
+        return AllowedTargets(self.allow)
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -296,6 +316,7 @@ class Settings(BaseSettings):
     )
     http: Http = Field(default=Http(), description="health and metrics")
     api: Api = Field(default=Api(), description="how others ask for things, over HTTP")
+    outbound: Outbound = Field(default=Outbound(), description="whom the API may have called")
     calls: Calls = Field(default=Calls(), description="how many, and what when something is missing")
     pin: Pin = Field(default=Pin(), description="how the PIN is asked for")
     log: Log = Field(default=Log(), description="what the server tells")

@@ -43,7 +43,7 @@ def test_given_the_example_then_it_has_every_key_with_its_default(tmp_path: Path
     smallest = tmp_path / "roomline.yaml"
     smallest.write_text("pbx:\n  - {name: hq, ami: {secret: x}}\n")
     default, example = Settings.load(smallest, {}).settings, Settings.load(EXAMPLE, ENVIRONMENT).settings
-    for section in ("media", "store", "http", "calls", "pin", "log", "unknown_trunks"):
+    for section in ("media", "store", "http", "outbound", "calls", "pin", "log", "unknown_trunks"):
         assert getattr(example, section) == getattr(default, section), section
     data = yaml.safe_load(EXAMPLE.read_text())
     assert set(keys(data)) >= set(fields(Settings))

@@ -99,6 +99,7 @@ def test_given_stores_then_records_go_to_a_file_of_their_own_where_the_store_is_
         ),
         ("api: {keys: {one: {env: NO_SUCH_VARIABLE}}}\n", ":3: api.keys.one: the environment variable NO_SUCH_VARIABLE is not set"),
         ("api: {keys: {one: ''}}\n", ":3: api: keys: a key and its secret are texts"),
+        ("outbound: {allow: ['sip:*@h']}\n", ":3: outbound.allow: a pattern is a number such as +49*, or a user and a host"),
         ("unknown_trunks: perhaps\n", ":3: unknown_trunks: "),
         ("trunks:\n  - numbers: +15550100\n", ":4: trunks[0].numbers: "),
         ("trunks:\n  - {numbers: [15550100]}\n", ":4: trunks[0].numbers[0]: must be a text: write it in quotes"),
