@@ -4,15 +4,14 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bridge.call.handing_on import CALL_ENDED, HandingOn, Transfer
 from bridge.media.port import Seat, Sound
 from bridge.model.caller import Caller
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallNote
 from bridge.model.record import CallRecord
 from bridge.model.ticket import RoomTicket
-from bridge.pbx.port import Leg, TransferResult
-
-CALL_ENDED = "the call has ended"
+from bridge.pbx.port import Leg, TransferFailure
 
 KEYS_KEPT = 64
 """Key presses waiting to be looked at; a storm beyond that is dropped (LiveKit keeps 10, §3.3 step 2)."""
@@ -23,15 +22,6 @@ class HangUp:
     """Somebody asked for the call to be ended."""
 
     reason: EndReason = EndReason.REQUESTED
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Somebody asked for the caller to be handed on; `result` is for them."""
-
-    to: str
-    headers: dict[str, str]
-    result: "asyncio.Future[TransferResult]"
 
 
 Order = HangUp | Transfer
@@ -70,7 +60,7 @@ class Call:
 
     `lost_sound`: one whose node is away, and may be back with it. `heard`: the PBX's audio has reached the sound we have now.
     `audible` is set while it is. `connecting`: it is being asked for; `media_refused`: and just failed.
-    `control`: set while the PBX can be told something. `held`: by the caller.
+    `control`: set while the PBX can be told something. `held`: by the caller. `handing_on`: a transfer that is under way.
     """
 
     leg: Leg
@@ -84,6 +74,7 @@ class Call:
     connecting: bool = False
     media_refused: asyncio.Event = field(default_factory=asyncio.Event)
     held: bool = False
+    handing_on: HandingOn | None = None
     trace: dict[str, Any] = field(default_factory=dict)
     keys: "asyncio.Queue[KeyEvent]" = field(default_factory=lambda: asyncio.Queue(KEYS_KEPT))
     orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
@@ -145,8 +136,8 @@ class Call:
         """The call is over: tell those who wait for a transfer."""
         while not self.orders.empty():
             order = self.orders.get_nowait()
-            if isinstance(order, Transfer) and not order.result.done():
-                order.result.set_result(TransferResult(ok=False, reason=CALL_ENDED))
+            if isinstance(order, Transfer):
+                order.refuse(TransferFailure.NO_CALL, CALL_ENDED)
 
     @property
     def full_ticket(self) -> RoomTicket:

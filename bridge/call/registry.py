@@ -12,13 +12,14 @@ from functools import partial
 import structlog
 
 from bridge.call.clock import Clock
-from bridge.call.live import Call, CallSnapshot, HangUp, Transfer
+from bridge.call.handing_on import Transfer
+from bridge.call.live import Call, CallSnapshot, HangUp
 from bridge.call.session import Story, open_call
 from bridge.errors import RoomlineError, Superseded, Unavailable
 from bridge.media.port import Node, Sound
 from bridge.model.ending import EndReason
 from bridge.model.record import CallRecord
-from bridge.pbx.port import Leg, Pbx, TransferResult
+from bridge.pbx.port import Leg, Pbx, TransferFailure, TransferResult
 from bridge.store.port import Journal
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,9 @@ log = structlog.get_logger(__name__)
 _ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 """LiveKit's 57 letters for ids (livekit-sip-semantics.md §0.5)."""
 
+
+ORDER_TIMEOUT = 5.0
+"""Seconds that a call may take to look at what it is asked, beside what the order itself takes."""
 
 NODE_TIMEOUT = 2.0
 """Seconds a node has to say what it carries."""
@@ -141,17 +145,25 @@ class Registry:
         """End a call. Raises NoSuchCall."""
         self._find(call_id).orders.put_nowait(HangUp(reason))
 
-    async def transfer(self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0) -> TransferResult:
-        """Hand the caller on to `to`, a SIP or tel URI that the asker has checked. Raises NoSuchCall; a call that ends or takes too
-        long is a result that is not ok."""
+    async def transfer(
+        self,
+        call_id: str,
+        to: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+        *,
+        dial_tone: bool = False,
+    ) -> TransferResult:
+        """Hand the caller on to `to`, a SIP or tel URI that the asker has checked. Nobody there within `timeout` seconds: the caller is
+        back in the room. Who asks for the same meanwhile shares the result. Raises NoSuchCall; a call that ends is a result."""
         call = self._find(call_id)
-        order = Transfer(to, dict(headers or {}), asyncio.get_running_loop().create_future())
+        order = Transfer(to, dict(headers or {}), timeout, dial_tone)
         call.orders.put_nowait(order)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout + ORDER_TIMEOUT):
                 return await order.result
         except TimeoutError:
-            return TransferResult(ok=False, reason=f"no result within {timeout:g} s")
+            return TransferResult(ok=False, reason="the call does not answer", failure=TransferFailure.TIMED_OUT)
 
     async def account_for(self, pbx: str, journal: Journal) -> Sequence[CallRecord]:
         """Keep the records of this PBX's calls that have ended while no server watched: those whose end nobody has kept, and which are not

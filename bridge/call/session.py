@@ -64,6 +64,13 @@ class Story:
         await self._closing.finish(self._closing.end(call, over))
 
     async def _until_over(self, call: Call) -> CallOver:
+        try:
+            return await self._through_node_losses(call)
+        finally:
+            if call.handing_on is not None:
+                await call.handing_on.close()
+
+    async def _through_node_losses(self, call: Call) -> CallOver:
         known = call.taken_over
         losses: list[float] = []
         while True:
@@ -254,8 +261,8 @@ class Story:
 
     async def _take_seat(self, call: Call, watchers: Watchers) -> None:
         sound = await self._open_sound(call)
-        if call.answered and not call.heard:
-            await connect(call, self._options.audio_timeout)
+        if call.answered:
+            await self._be_heard(call)
         try:
             async with asyncio.timeout(self._options.seat_timeout):
                 call.seat = await sound.take_seat(call.full_ticket)
@@ -362,9 +369,15 @@ class Story:
         """Answer the caller if nobody has, and let the PBX send the sound here."""
         sound = await self._open_sound(call)
         await remember(call, state=state, answered_at=call.note.answered_at or self._world.clock.now())
-        if not call.heard:
-            await connect(call, self._options.audio_timeout)
+        await self._be_heard(call)
         return sound
+
+    async def _be_heard(self, call: Call) -> None:
+        """Answers the caller if nobody has. Who is being handed on is not called back: should that fail, `watchers.py` does."""
+        if call.connecting:
+            await call.audible.wait()
+        elif not call.heard and call.handing_on is None:
+            await connect(call, self._options.audio_timeout)
 
 
 def _seconds(length: timedelta | None) -> float | None:

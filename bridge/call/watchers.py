@@ -4,22 +4,24 @@ A watcher that sees the call's end raises `CallOver` into the call's task group;
 """
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine
 
 import structlog
 
 from bridge.call.commands import connect
-from bridge.call.live import CALL_ENDED, AskAgain, Call, HangUp, Transfer
+from bridge.call.handing_on import HandingOn, Transfer
+from bridge.call.live import AskAgain, Call, HangUp
 from bridge.call.media_timeout import MediaTimeout
 from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
-from bridge.errors import LegGone, RoomlineError, Superseded, Unavailable
+from bridge.errors import Unavailable
 from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallState
 from bridge.model.ticket import DigitsToSend, EndAsked, SeatBack, SeatGone, SeatLost
-from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, MediaLost, Resumed, TransferResult
+from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, MediaLost, Resumed, TransferFailure
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,9 @@ TRANSFER_WITHOUT_CONTROL = 65.0
 TRANSFER_AFTER_END = 1.0
 """Seconds that a transfer has to tell its result after the leg has ended: a successful one ends the leg."""
 
+HANG_UP_AFTER_TRANSFER = 1.0
+"""Seconds that who was handed on has to hang up first (§3.9)."""
+
 _SEAT_GONE = {
     "duplicate_identity": EndReason.DUPLICATE_IDENTITY,
     "participant_removed": EndReason.REMOVED,
@@ -59,7 +64,7 @@ class Watchers:
         self._world = world
         self._group = group
         self._losses: list[float] = []
-        self._transferring: asyncio.Task[None] | None = None
+        self._outcome: asyncio.Task[None] | None = None
         self._room_is_there = asyncio.Event()
         self._comforting: asyncio.Task[None] | None = None
         self._digits: asyncio.Queue[str] = asyncio.Queue(DIGITS_WAITING)
@@ -69,6 +74,8 @@ class Watchers:
         self._start(self._leg_end())
         self._start(self._leg_events())
         self._start(self._orders())
+        if self._call.handing_on is not None:  # it has outlived the node of those who watched before
+            self._outcome = self._start(self._hand_on(self._call.handing_on))
         self._start(self._audio())
         self._start(MediaTimeout(self._call, self._options, self._world.clock, excused=self._need_not_send).watch())
         if not self._call.control.is_set():
@@ -98,8 +105,8 @@ class Watchers:
 
     async def _leg_end(self) -> None:
         ending = await self._call.leg.ended()
-        if self._transferring is not None:
-            await asyncio.wait({self._transferring}, timeout=TRANSFER_AFTER_END)
+        if self._outcome is not None:
+            await asyncio.wait({self._outcome}, timeout=TRANSFER_AFTER_END)
         raise leg_ended(ending, self._call.answered)
 
     async def _leg_events(self) -> None:
@@ -138,7 +145,7 @@ class Watchers:
         """The audio connection broke: the PBX plays hold music under its lease; give it a fresh address before that runs out. A transfer
         takes the audio away on purpose."""
         call = self._call
-        if call.sound is None or not call.answered or self._transferring is not None:
+        if call.sound is None or not call.answered or call.handing_on is not None:
             return
         if call.connecting:
             call.media_refused.set()
@@ -167,7 +174,7 @@ class Watchers:
 
     def _need_not_send(self) -> bool:
         """Hold may be silent (docs/differences.md), and who is being handed on talks to somebody else."""
-        return self._call.held or self._transferring is not None
+        return self._call.held or self._call.handing_on is not None
 
     async def _misses_audio(self, sound: Sound) -> bool:
         """Returns once audio was gone for too long (True), or is back. A transfer, a new connection and the PBX's absence bring it back
@@ -177,7 +184,7 @@ class Watchers:
             async with asyncio.timeout(AUDIO_MISSED):
                 await sound.connected()
         except TimeoutError:
-            if not self._call.connecting and self._transferring is None and self._call.control.is_set():
+            if not self._call.connecting and self._call.handing_on is None and self._call.control.is_set():
                 return True
             await sound.connected()
         return False
@@ -206,7 +213,7 @@ class Watchers:
         if call.answered and call.sound is not None:
             await first_of(call.control.wait(), call.sound.disconnected())
             # A transfer takes the audio away on purpose.
-            patience = MEDIA_AFTER_CONTROL if self._transferring is None else TRANSFER_WITHOUT_CONTROL
+            patience = MEDIA_AFTER_CONTROL if call.handing_on is None else TRANSFER_WITHOUT_CONTROL
         try:
             async with asyncio.timeout(patience):
                 await call.control.wait()
@@ -290,37 +297,34 @@ class Watchers:
             match await self._call.orders.get():
                 case HangUp(reason):
                     raise CallOver(reason, detail="somebody asked for it", status=503 if reason is EndReason.SHUTDOWN else 486)
-                case Transfer() as order if not self._call.seat_is_open:
-                    _answer(order, TransferResult(ok=False, reason="the call is not talking yet"))
-                case Transfer() as order if self._call.connecting:
-                    _answer(order, TransferResult(ok=False, reason="the call's sound is just being brought back; try again in a moment"))
-                case Transfer() as order if self._transferring is not None:
-                    _answer(order, TransferResult(ok=False, reason="another transfer of this call is under way"))
                 case Transfer() as order:
-                    self._transferring = self._start(self._transfer(order))
+                    self._asked_to_hand_on(order)
 
-    async def _transfer(self, order: Transfer) -> None:
+    def _asked_to_hand_on(self, order: Transfer) -> None:
+        call = self._call
+        if call.handing_on is not None:
+            call.handing_on.join(order)
+        elif not call.seat_is_open:
+            order.refuse(TransferFailure.NOT_TALKING, "the call is not talking yet")
+        elif call.connecting:
+            order.refuse(TransferFailure.NOT_TALKING, "the call's sound is just being brought back; try again in a moment")
+        else:
+            log.info("the caller is handed on", to=order.to)
+            call.handing_on = HandingOn(call.leg, order)
+            self._outcome = self._start(self._hand_on(call.handing_on))
+
+    async def _hand_on(self, handing_on: HandingOn) -> None:
         """The seat is kept until the result is known; refused, the caller comes back to it."""
-        result = TransferResult(ok=False, reason=CALL_ENDED)
-        audio_taken = False
-        try:
-            result = await self._call.leg.transfer(order.to, order.headers)
-            audio_taken = True
-        except (LegGone, Superseded):
-            raise
-        except RoomlineError as error:
-            result = TransferResult(ok=False, reason=str(error))
-        finally:
-            _answer(order, result)
+        call = self._call
+        result = await handing_on.result()
         if result.ok:
-            raise CallOver(EndReason.TRANSFERRED, detail=f"handed on to {order.to}")
-        log.warning("the transfer was refused", to=order.to, sip_status=result.sip_status, why=result.reason)
-        self._transferring = None
+            # Who was handed on hangs up here by themselves: a carrier joins the two calls before that.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HANG_UP_AFTER_TRANSFER):
+                    await call.leg.ended()
+            raise CallOver(EndReason.TRANSFERRED, detail=f"handed on to {handing_on.to}")
+        log.warning("the transfer has failed", to=handing_on.to, sip_status=result.sip_status, why=result.reason)
+        call.handing_on = None
         # Refused at once, it may be back before our side of the audio has seen its end.
-        if audio_taken or (self._call.sound is not None and not (await self._call.sound.snapshot()).connected):
+        if handing_on.reached_the_pbx or (call.sound is not None and not (await call.sound.snapshot()).connected):
             self._media_lost()
-
-
-def _answer(order: Transfer, result: TransferResult) -> None:
-    if not order.result.done():
-        order.result.set_result(result)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from bridge.model.caller import Caller
@@ -44,13 +45,25 @@ class ControlBack:
 LegEvent = Digit | MediaLost | Held | Resumed | ControlLost | ControlBack
 
 
+class TransferFailure(StrEnum):
+    """Why a caller was not handed on, as far as it is not the other side's refusal. Found by the story, not by a PBX."""
+
+    NO_CALL = "no call"  # it had ended before it was asked
+    NOT_TALKING = "not talking"  # or its sound is just being brought back
+    ELSEWHERE = "elsewhere"  # a transfer to another target is under way
+    NOT_SENT = "not sent"  # the PBX could not be told
+    TIMED_OUT = "timed out"
+    CALL_ENDED = "call ended"  # by us, while the transfer was under way
+
+
 @dataclass(frozen=True, slots=True)
 class TransferResult:
-    """What became of a transfer: `sip_status` of the target's final answer where the PBX tells it."""
+    """What became of a transfer: `sip_status` of the target's final answer where the PBX tells it. Not ok without a `failure`: refused."""
 
     ok: bool
     sip_status: int | None = None
     reason: str = ""
+    failure: TransferFailure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +132,10 @@ class Leg(Protocol):
     async def send_digits(self, digits: str) -> None:
         """Send `0-9 * # A-D` to the phone; `w` pauses half a second."""
 
-    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
-        """Hand the caller to `to` (a SIP or tel URI, checked by who asks) by REFER; returns when the outcome is known."""
+    async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
+        """Hand the caller to `to` (a SIP or tel URI, checked by who asks) by REFER; returns when the outcome is known, after a minute at
+        the latest. `dial_tone`: the caller hears one meanwhile (425 Hz, 1 s on, 4 s off). Cancelled, or refused, the caller is back with
+        the next `connect`."""
 
     async def remember(self, note: str) -> None:
         """Keep `note` (ASCII, a few KB) on the call in the PBX, instead of the one before; survives us."""

@@ -128,9 +128,9 @@ class FakeLeg:
         await self._command("send_digits")
         self.digits_sent += digits
 
-    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
+    async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
         del headers
-        await self._command("transfer", to)
+        await self._command("transfer", f"{to} with a tone" if dial_tone else to)
         self.lose_media()
         return await asyncio.shield(self.transfer_outcome)
 

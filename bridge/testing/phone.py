@@ -85,15 +85,19 @@ class SipMessage:
 class Phone:
     """`async with Phone(address)`: the phone of one caller, who calls that address. At its end the call is hung up."""
 
-    def __init__(self, to: SipAddress, *, caller: str = "", refer_status: int = 200) -> None:
-        """Without `caller` each phone has a number of its own. `refer_status`: what it tells of a transfer that it was asked for."""
+    def __init__(self, to: SipAddress, *, caller: str = "", refer_answer: str = "202 Accepted", refer_status: int = 200) -> None:
+        """Without `caller` each phone has a number of its own. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
+        of that then. With 100 it goes on ringing there, until `tell_transfer`."""
         self.caller = caller or f"+1555999{next(_numbers):04d}"
         self.requests: list[SipMessage] = []
         """What the PBX asked, retransmissions left out."""
         self.final: SipMessage | None = None
         """The answer to the INVITE."""
         self.frames_heard = 0
+        self.heard = bytearray()
+        """The payloads of the PCMU that has come, one after the other: what is between two packets is not in it."""
         self._to = to
+        self._refer_answer = refer_answer
         self._refer_status = refer_status
         self._call_id = secrets.token_hex(8)
         self._from = f"<sip:{self.caller}@{LOOPBACK}>;tag={secrets.token_hex(4)}"
@@ -168,6 +172,12 @@ class Phone:
             self._over.set()
             await self._transaction("BYE", "", 5.0)
 
+    def tell_transfer(self, status: int) -> None:
+        """What has become of the transfer that it was asked for."""
+        self._cseq += 1
+        self._branch = f"z9hG4bK{secrets.token_hex(6)}"
+        self._request("NOTIFY", self._cseq, f"SIP/2.0 {status} As told\r\n", state="active" if status < 200 else "terminated")
+
     # What happens to them
 
     @property
@@ -207,7 +217,7 @@ class Phone:
         self._remote = answer["To"]
         self._request("ACK", int(answer["CSeq"].partition(" ")[0]), "")
 
-    def _request(self, method: str, cseq: int, body: str) -> None:
+    def _request(self, method: str, cseq: int, body: str, *, state: str = "") -> None:
         host, port = self._sip.get_extra_info("sockname")
         lines = [
             f"{method} {self._target} SIP/2.0",
@@ -219,7 +229,7 @@ class Phone:
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:{self.caller}@{host}:{port}>",
             *(["Content-Type: application/sdp"] if body.startswith("v=0") else []),
-            *(["Event: refer", "Subscription-State: terminated", "Content-Type: message/sipfrag"] if method == "NOTIFY" else []),
+            *(["Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag"] if method == "NOTIFY" else []),
             f"Content-Length: {len(body)}",
         ]
         self._sip.sendto(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), self._to)
@@ -246,11 +256,9 @@ class Phone:
                 self._answer(message, "200 OK")
                 self._over.set()
             case "REFER":
-                self._answer(message, "202 Accepted")
-                if not again:
-                    self._cseq += 1
-                    self._branch = f"z9hG4bK{secrets.token_hex(6)}"
-                    self._request("NOTIFY", self._cseq, f"SIP/2.0 {self._refer_status} As told\r\n")
+                self._answer(message, self._refer_answer)
+                if not again and self._refer_answer.startswith("2"):
+                    self.tell_transfer(self._refer_status)
             case "INVITE":
                 self._answer(message, "200 OK", self._sdp("sendrecv"))
             case "ACK":
@@ -300,6 +308,8 @@ class Phone:
 
     def _heard_rtp(self, data: bytes) -> None:
         self.frames_heard += 1
+        if data[1] & 0x7F == SILENCE.payload_type:
+            self.heard += data[12:]
 
 
 class _Ear(asyncio.DatagramProtocol):

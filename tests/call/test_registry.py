@@ -1,15 +1,16 @@
 """Which calls are live, capacity, orders from outside, and the ends of a controller."""
 
 import asyncio
-from collections.abc import Awaitable
 
 import pytest
 
 from bridge.call.registry import NoSuchCall, Registry, RegistryOptions, new_call_id
 from bridge.call.world import StoryOptions
+from bridge.errors import NodeGone
 from bridge.media.port import Node
 from bridge.model.ending import EndedBy, EndReason
-from bridge.pbx.port import TransferResult
+from bridge.model.ticket import SeatLost
+from bridge.pbx.port import TransferFailure, TransferResult
 from bridge.testing.fakes import FakeNode, FakeWorld, MemoryStore
 from bridge.testing.time_travel import EPOCH, LoopClock, travel
 from tests.call.stage import CALLER, Stage, pin_rule, stage
@@ -82,7 +83,7 @@ def test_given_a_call_when_somebody_asks_then_it_ends(talking: bool, said: str) 
     travel(story())
 
 
-async def _transferring(on: Stage) -> "tuple[Awaitable[TransferResult], str]":
+async def _transferring(on: Stage) -> "tuple[asyncio.Task[TransferResult], str]":
     call_id = on.registry.calls()[0].call_id
     task = asyncio.create_task(on.registry.transfer(call_id, "sip:desk@example.net"))
     await asyncio.sleep(1)
@@ -122,17 +123,121 @@ def test_given_a_transfer_when_it_is_refused_then_the_caller_is_back_at_the_same
     travel(story())
 
 
-def test_given_a_transfer_under_way_then_a_second_is_refused_and_a_hang_up_does_not_wait() -> None:
+def test_given_a_transfer_under_way_then_another_one_is_refused_and_a_hang_up_does_not_wait() -> None:
     async def story() -> None:
         async with stage() as on:
             leg = on.pbx.call(CALLER)
             await on.talking(leg)
             result, call_id = await _transferring(on)
-            assert not (await on.registry.transfer(call_id, "sip:other@example.net")).ok
+            assert (await on.registry.transfer(call_id, "sip:other@example.net")).failure is TransferFailure.ELSEWHERE
             on.registry.hang_up(call_id)
             assert (await on.until_over()).end_reason is EndReason.REQUESTED
-            assert (await result).reason == "the call has ended"
+            assert (await result).failure is TransferFailure.CALL_ENDED
             assert on.clock.now() - EPOCH < 5
+
+    travel(story())
+
+
+@pytest.mark.parametrize("outcome", [TransferResult(ok=True, sip_status=200), TransferResult(ok=False, sip_status=486)])
+def test_given_a_transfer_under_way_when_asked_for_again_then_both_get_its_result_and_the_pbx_was_asked_once(
+    outcome: TransferResult,
+) -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            first, call_id = await _transferring(on)
+            gone, second = [asyncio.create_task(on.registry.transfer(call_id, "sip:desk@example.net")) for _ in range(2)]
+            await asyncio.sleep(1)
+            gone.cancel()
+            leg.transfer_outcome.set_result(outcome)
+            assert [await first, await second] == [outcome, outcome]
+            assert leg.said.count("transfer sip:desk@example.net") == 1
+            leg.caller_hangs_up()
+            await on.until_over()
+
+    travel(story())
+
+
+def test_given_a_transfer_that_nobody_takes_in_time_then_the_caller_is_back_and_may_be_handed_on_again() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            (call,) = on.registry.calls()
+            began = on.clock.now()
+            result = await on.registry.transfer(call.call_id, "sip:desk@example.net", timeout=7)
+            assert (result.ok, result.failure, on.clock.now() - began) == (False, TransferFailure.TIMED_OUT, 7)
+            await on.until(lambda: leg.said.count("connect") == 2)
+            await asyncio.sleep(1)
+            assert (await on.node.opened[0].snapshot()).opened
+            leg.transfer_outcome.set_result(TransferResult(ok=True, sip_status=200))
+            assert (await on.registry.transfer(call.call_id, "sip:desk@example.net", dial_tone=True)).ok
+            assert leg.said[-1] == "transfer sip:desk@example.net with a tone"
+            assert (await on.until_over()).end_reason is EndReason.TRANSFERRED
+
+    travel(story())
+
+
+def test_given_an_asker_who_is_gone_then_the_transfer_goes_on_for_the_caller() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            asking, _ = await _transferring(on)
+            asking.cancel()
+            await asyncio.sleep(1)
+            leg.transfer_outcome.set_result(TransferResult(ok=True, sip_status=200))
+            assert (await on.until_over()).end_reason is EndReason.TRANSFERRED
+
+    travel(story())
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_given_a_transfer_when_the_calls_node_dies_then_the_caller_is_called_back_only_if_nobody_takes_them(taken: bool) -> None:
+    async def story() -> None:
+        away = asyncio.Event()
+
+        async def hook(name: str) -> None:
+            if not name.startswith("leg.") and away.is_set():
+                raise NodeGone("away")
+
+        async with stage(node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            elsewhere = FakeNode(FakeWorld(invited=on.world.invited), room_for=1000)
+            on.nodes.append(elsewhere)
+            result, _ = await _transferring(on)
+            away.set()
+            on.node.opened[0].seat.happened(SeatLost())
+            await on.until(lambda: elsewhere.opened and elsewhere.opened[0].seats and elsewhere.opened[0].seat.opened)
+            await asyncio.sleep(10)
+            assert leg.said.count("connect") == 1, "nobody has called the caller back"
+            leg.transfer_outcome.set_result(TransferResult(ok=taken, sip_status=200 if taken else 486))
+            assert (await result).ok is taken
+            if not taken:
+                await on.until(lambda: leg.said.count("connect") == 2)
+                await asyncio.sleep(1)
+                assert (await elsewhere.opened[0].snapshot()).connected
+                leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is (EndReason.TRANSFERRED if taken else EndReason.HANGUP)
+            assert elsewhere.carried == {}
+
+    travel(story())
+
+
+def test_given_a_transfer_that_is_taken_then_the_phone_gets_a_second_to_hang_up_by_itself() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            result, _ = await _transferring(on)
+            leg.transfer_outcome.set_result(TransferResult(ok=True, sip_status=200))
+            assert (await result).ok
+            await asyncio.sleep(0.9)
+            assert "hang_up transferred" not in leg.said
+            assert (await on.until_over()).end_reason is EndReason.TRANSFERRED
+            assert leg.said[-1] == "hang_up transferred"
 
     travel(story())
 
@@ -143,7 +248,7 @@ def test_given_a_call_that_does_not_talk_yet_then_it_cannot_be_transferred() -> 
             on.pbx.call(CALLER)
             await asyncio.sleep(1)
             result, _ = await _transferring(on)
-            assert not (await result).ok
+            assert (await result).failure is TransferFailure.NOT_TALKING
 
     travel(story())
 

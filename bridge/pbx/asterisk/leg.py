@@ -24,6 +24,9 @@ EVENTS_KEPT = 256
 TRANSFER_LIMIT = 65.0
 """Seconds: the dialplan gives a transfer 60."""
 
+DIAL_TONE = "425/1000,0/4000"
+"""ETSI's ringing tone, as LiveKit's (livekit-sip-semantics.md §3.9)."""
+
 _CAUSES = {403: 21, 404: 1, 408: 18, 410: 22, 480: 19, 486: 17, 488: 58, 500: 38, 503: 34}
 """Q.850 causes for channels that know no SIP statuses; the nearest for others (asterisk.md)."""
 
@@ -169,7 +172,7 @@ class AsteriskLeg:
                 # §3.5: 250 ms of tone, 250 ms of silence.
                 await asyncio.sleep(0.5)
 
-    async def transfer(self, to: str, headers: Mapping[str, str]) -> TransferResult:
+    async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
         if any(character in to for character in ",|&()\r\n\0") or not to.isprintable():
             raise LocalProtocolError("the target of a transfer holds a character that a dialplan would read as more than a target")
         unsent = sorted(name for name in headers if name.lower() != "referred-by")
@@ -178,7 +181,7 @@ class AsteriskLeg:
         referred_by = next((value for name, value in headers.items() if name not in unsent), "")
         self._transfer = asyncio.get_running_loop().create_future()
         try:
-            await self._begin_transfer(f"PJSIP/{to.strip('<>')}" if self._sip else to, referred_by)
+            await self._begin_transfer(f"PJSIP/{to}" if self._sip else to.strip("<>"), referred_by, dial_tone=dial_tone)
             async with asyncio.timeout(TRANSFER_LIMIT):
                 return await self._transfer
         except TimeoutError:
@@ -186,12 +189,13 @@ class AsteriskLeg:
         finally:
             self._transfer = None
 
-    async def _begin_transfer(self, target: str, referred_by: str) -> None:
+    async def _begin_transfer(self, target: str, referred_by: str, *, dial_tone: bool) -> None:
         runs, self.media_lease_runs = self.media_lease_runs, False
         try:
             # The one header of a REFER that Asterisk lets be chosen (22.10, measured); empty, it writes its own.
             await self._tell("Setvar", Variable="SIPREFERREDBYHDR", Value=referred_by)
             await self._tell("Setvar", Variable="ROOMLINE_TARGET", Value=target)
+            await self._tell("Setvar", Variable="ROOMLINE_DIALTONE", Value=DIAL_TONE if dial_tone else "")
             await self._move("roomline-transfer")
         except BaseException:
             self.media_lease_runs = runs and not self.has_ended

@@ -317,8 +317,8 @@ async def test_given_a_transfer_then_its_outcome_is_what_the_dialplan_tells(
         channel, leg = await on.call()
         transferring = asyncio.create_task(leg.transfer("<sip:+15550188@example.net>", {"X-Reason": "lunch"}))
         await server.until(lambda: server.named("Redirect"))
-        _, setvar, redirect = on.said()
-        assert (setvar["Variable"], setvar["Value"]) == ("ROOMLINE_TARGET", "PJSIP/sip:+15550188@example.net")
+        _, setvar, _, redirect = on.said()
+        assert (setvar["Variable"], setvar["Value"]) == ("ROOMLINE_TARGET", "PJSIP/<sip:+15550188@example.net>")
         assert moved_to(redirect) == (channel.name, "roomline-transfer", "s", "1")
         transferred(server, channel, status, protocol)
         assert await transferring == result
@@ -331,6 +331,18 @@ async def test_given_headers_on_a_transfer_then_who_refers_is_said_and_not_again
             transferring = asyncio.create_task(leg.transfer("sip:a@example.net", headers))
             await server.until(lambda: channel.context == "roomline-transfer")
             assert channel.variables["SIPREFERREDBYHDR"] == says
+            channel.context = "roomline-watch"
+            transferred(server, channel, "FAILURE", "486")
+            await transferring
+
+
+async def test_given_a_dial_tone_with_a_transfer_then_the_dialplan_plays_it_and_not_again_with_the_next(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        for dial_tone, says in ((True, "425/1000,0/4000"), (False, "")):
+            transferring = asyncio.create_task(leg.transfer("sip:a@example.net", {}, dial_tone=dial_tone))
+            await server.until(lambda: channel.context == "roomline-transfer")
+            assert channel.variables["ROOMLINE_DIALTONE"] == says
             channel.context = "roomline-watch"
             transferred(server, channel, "FAILURE", "486")
             await transferring
