@@ -4,7 +4,9 @@ What is refused, and in which order, is LiveKit's; `model/validation.py`, `model
 that looks at other objects runs inside the store's change, so that of two who claim the same calls at the same moment one is refused.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import Lock
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -12,7 +14,8 @@ from livekit.protocol import sip
 
 from bridge.api.access import for_sip_admins
 from bridge.api.twirp import Code, Method, TwirpError
-from bridge.dispatch.conflicts import check_own_numbers, check_rules, check_trunks
+from bridge.dispatch.claims import RuleClaims, TrunkClaims
+from bridge.dispatch.conflicts import check_own_numbers
 from bridge.model.base import LiveKitModel
 from bridge.model.change import (
     replaced_inbound_trunk,
@@ -24,7 +27,6 @@ from bridge.model.change import (
 )
 from bridge.model.list_filter import filter_inbound, filter_outbound, filter_rules
 from bridge.model.media import upgraded
-from bridge.model.numbers import normalize_number
 from bridge.model.rule import DispatchRule, NewDispatchRule
 from bridge.model.trunk import InboundTrunk, LegacyTrunk, OutboundTrunk
 from bridge.model.update import InboundTrunkUpdate, OutboundTrunkUpdate, RuleUpdate
@@ -47,6 +49,9 @@ _Object = TypeVar("_Object", InboundTrunk, OutboundTrunk, DispatchRule)
 
 TRUNK_PREFIX, RULE_PREFIX = "ST_", "SDR_"
 
+BREATH = 250
+"""Messages made in one go: a millisecond."""
+
 
 class SipObjects:
     """`methods` are what a `twirp.Service` is made of. `new_letters` gives the random part of an id."""
@@ -54,6 +59,10 @@ class SipObjects:
     def __init__(self, store: ObjectStore, new_letters: Callable[[], str]) -> None:
         self._store = store
         self._new_letters = new_letters
+        # A store decides in what thread it likes.
+        self._checking = Lock()
+        self._trunk_claims = TrunkClaims()
+        self._rule_claims = RuleClaims()
 
     def methods(self) -> Mapping[str, Method]:
         """By the names of LiveKit's service; each for those who may administer SIP."""
@@ -83,7 +92,7 @@ class SipObjects:
         made = _present(trunk).model_copy(update={"sip_trunk_id": TRUNK_PREFIX + self._new_letters()})
 
         def decide(inventory: Inventory) -> Edit:
-            _check_trunks_with(inventory, made, shown_id="")
+            self._check_trunk(inventory, made, shown_id="")
             return Edit(put=(made,))
 
         await self._store.change(decide)
@@ -105,7 +114,7 @@ class SipObjects:
         def decide(inventory: Inventory) -> Edit:
             stored = _found(inbound_trunks(inventory), asked.sip_trunk_id, "SIP trunk")
             new = replaced_inbound_trunk(stored, replace) if replace else updated_inbound_trunk(stored, _present(update))
-            _check_trunks_with(inventory, new, shown_id=new.sip_trunk_id)
+            self._check_trunk(inventory, new, shown_id=new.sip_trunk_id)
             changed[:] = [new]
             return Edit(put=(new,))
 
@@ -138,12 +147,12 @@ class SipObjects:
     async def _list_inbound(self, asked: sip.ListSIPInboundTrunkRequest) -> Message:
         items = _page(inbound_trunks(await self._store.read()), asked.page.after_id, asked.trunk_ids)
         kept = filter_inbound(items, (), asked.numbers)
-        return sip.ListSIPInboundTrunkResponse(items=_messages(kept))
+        return sip.ListSIPInboundTrunkResponse(items=await _messages(kept))
 
     async def _list_outbound(self, asked: sip.ListSIPOutboundTrunkRequest) -> Message:
         items = _page(outbound_trunks(await self._store.read()), asked.page.after_id, asked.trunk_ids)
         kept = filter_outbound(items, (), asked.numbers)
-        return sip.ListSIPOutboundTrunkResponse(items=_messages(kept))
+        return sip.ListSIPOutboundTrunkResponse(items=await _messages(kept))
 
     async def _list_trunks(self, asked: sip.ListSIPTrunkRequest) -> Message:
         """Of every kind, in the oldest one's form (§1.5)."""
@@ -151,7 +160,7 @@ class SipObjects:
         all_of_them = {trunk_id: LegacyTrunk.from_outbound(trunk) for trunk_id, trunk in inventory.outbound_trunks.items()}
         all_of_them |= {trunk_id: LegacyTrunk.from_inbound(trunk) for trunk_id, trunk in inventory.inbound_trunks.items()}
         all_of_them |= dict(inventory.legacy_trunks)
-        return sip.ListSIPTrunkResponse(items=_messages(_page(all_of_them, asked.page.after_id, ())))
+        return sip.ListSIPTrunkResponse(items=await _messages(_page(all_of_them, asked.page.after_id, ())))
 
     async def _delete_trunk(self, asked: sip.DeleteSIPTrunkRequest) -> Message:
         """Of whatever kind; one that is not there is no error (trap 13)."""
@@ -171,7 +180,7 @@ class SipObjects:
             rule = rule.model_copy(update={"media": upgraded(rule.media, rule.media_encryption)})
 
         def decide(inventory: Inventory) -> Edit:
-            _check_rules_with(inventory, rule, shown_id="", among=new.trunk_ids)
+            self._check_rule(inventory, rule, shown_id="", among=new.trunk_ids)
             return Edit(put=(rule,))
 
         await self._store.change(decide)
@@ -186,7 +195,7 @@ class SipObjects:
         def decide(inventory: Inventory) -> Edit:
             stored = _found(inventory.dispatch_rules, asked.sip_dispatch_rule_id, "SIP dispatch rule")
             new = replaced_rule(stored, replace) if replace else updated_rule(stored, _present(update))
-            _check_rules_with(inventory, new, shown_id=new.sip_dispatch_rule_id)
+            self._check_rule(inventory, new, shown_id=new.sip_dispatch_rule_id)
             changed[:] = [new]
             return Edit(put=(new,))
 
@@ -196,7 +205,7 @@ class SipObjects:
     async def _list_rules(self, asked: sip.ListSIPDispatchRuleRequest) -> Message:
         items = _page((await self._store.read()).dispatch_rules, asked.page.after_id, asked.dispatch_rule_ids)
         kept = filter_rules(items, (), asked.trunk_ids)
-        return sip.ListSIPDispatchRuleResponse(items=_messages(kept))
+        return sip.ListSIPDispatchRuleResponse(items=await _messages(kept))
 
     async def _delete_rule(self, asked: sip.DeleteSIPDispatchRuleRequest) -> Message:
         if not asked.sip_dispatch_rule_id:
@@ -209,6 +218,18 @@ class SipObjects:
 
         await self._store.change(decide)
         return to_message(deleted[0])
+
+    def _check_trunk(self, inventory: Inventory, trunk: InboundTrunk, *, shown_id: str) -> None:
+        """§2.3. `shown_id`: empty for a new one, which LiveKit calls `<new>`. Raises Conflict."""
+        with self._checking:
+            self._trunk_claims.check(inbound_trunks(inventory), trunk, shown_id)
+        shown = trunk.model_copy(update={"sip_trunk_id": shown_id})
+        check_own_numbers([shown], inventory.phone_numbers.values())
+
+    def _check_rule(self, inventory: Inventory, rule: DispatchRule, *, shown_id: str, among: Sequence[str] = ()) -> None:
+        """§2.5. Raises Conflict."""
+        with self._checking:
+            self._rule_claims.check(inventory.dispatch_rules, rule, shown_id, among)
 
     async def _applied(self, find: Callable[[Inventory], _Object], apply: Callable[[_Object], _Object]) -> Message:
         """An update whose result LiveKit checks only after it was applied: what it finds then has no code of its own (§1.9)."""
@@ -243,32 +264,18 @@ def _found(items: Mapping[str, _Item], object_id: str, what: str) -> _Item:
         raise TwirpError(Code.NOT_FOUND, f"requested {what} does not exist") from None
 
 
-def _check_trunks_with(inventory: Inventory, trunk: InboundTrunk, *, shown_id: str) -> None:
-    """§2.3 over those that may take the same calls. `shown_id`: empty for a new one, which LiveKit calls `<new>`. Raises Conflict."""
-    numbers = {normalize_number(number) for number in trunk.numbers}
-    others = (
-        other
-        for other_id, other in inbound_trunks(inventory).items()
-        if other_id != trunk.sip_trunk_id
-        and (not numbers or not other.numbers or not numbers.isdisjoint(normalize_number(number) for number in other.numbers))
-    )
-    shown = trunk.model_copy(update={"sip_trunk_id": shown_id})
-    check_trunks((*others, shown))
-    check_own_numbers([shown], inventory.phone_numbers.values())
-
-
-def _check_rules_with(inventory: Inventory, rule: DispatchRule, *, shown_id: str, among: Sequence[str] = ()) -> None:
-    """§2.5 over all rules, or those for these trunks and for any. Raises Conflict."""
-    others = [other for other_id, other in inventory.dispatch_rules.items() if other_id != rule.sip_dispatch_rule_id]
-    kept = [other for other in filter_rules(others, (), among) if other is not None] if among else others
-    check_rules((*kept, rule.model_copy(update={"sip_dispatch_rule_id": shown_id})))
-
-
 def _page(items: Mapping[str, _Item], after_id: str, ids: Iterable[str]) -> list[_Item]:
     """By id, those after `after_id`, and of these ids where there are any; a limit limits nothing (§1.10, trap 14)."""
     wanted = set(ids)
-    return [items[each] for each in sorted(items) if each > after_id and (not wanted or each in wanted)]
+    return [items[each] for each in sorted(wanted & items.keys() if wanted else items) if each > after_id]
 
 
-def _messages(items: Iterable[_Item | None]) -> list[Any]:
-    return [to_message(item) for item in items if item is not None]
+async def _messages(items: Iterable[_Item | None]) -> list[Any]:
+    """With a breath after some: calls have their turn while many are made."""
+    made = []
+    for place, item in enumerate(items):
+        if item is not None:
+            made.append(to_message(item))
+        if place % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+    return made

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
@@ -29,6 +29,12 @@ PREFIX: Final = "/twirp/"
 
 BODY_LIMIT: Final = 10 * 1024 * 1024
 """Bytes, as LiveKit's."""
+
+LARGE: Final = 16 * 1024
+"""Bytes of a message that is read or written beside the loop: some milliseconds' work."""
+
+ANONYMOUS_LIMIT: Final = 64 * 1024
+"""Bytes of a body that comes without a token: whatever it says, it is refused."""
 
 LONGEST: Final = 60.0
 """Seconds that a method may take, where who asks says nothing or more."""
@@ -90,6 +96,8 @@ class TwirpError(RoomlineError):
         self.meta = dict(meta or {})
 
 
+_Result = TypeVar("_Result")
+
 Method = Callable[[Any, Grants | None], Awaitable[Message]]
 """From the request's message to the answer's. `None` for who came without a token. Raises TwirpError."""
 
@@ -140,16 +148,19 @@ class Twirp:
             raise TwirpError(Code.BAD_ROUTE, f"unexpected Content-Type: {encoding!r}")
         try:
             async with asyncio.timeout(LONGEST):
-                body = await _body(request)
+                body = await _body(request, ANONYMOUS_LIMIT if grants is None else BODY_LIMIT)
         except TimeoutError:
             raise TwirpError(Code.DEADLINE_EXCEEDED, f"the request's body took longer than {LONGEST:g} s") from None
-        asked = _read(descriptor.input_type, body, encoding)
+        except web.HTTPRequestEntityTooLarge:
+            if grants is None:
+                raise TwirpError(Code.UNAUTHENTICATED, "permissions denied") from None
+            raise
+        asked = await _off_the_loop(len(body), lambda: _read(descriptor.input_type, body, encoding))
         if method is None:
             raise TwirpError(Code.UNIMPLEMENTED, f"{descriptor.name} is not offered here")
         answer = await _done(descriptor, method, asked, grants, _patience(request))
-        if encoding == "application/protobuf":
-            return web.Response(body=answer.SerializeToString(), content_type="application/protobuf")
-        return web.Response(body=json.dumps(to_json(answer), ensure_ascii=False).encode(), content_type="application/json")
+        written = await _off_the_loop(answer.ByteSize(), lambda: _written(answer, encoding))
+        return web.Response(body=written, content_type=encoding)
 
     def _route(self, request: web.Request) -> tuple[MethodDescriptor, Method | None]:
         path = "/" + request.path.lstrip("/")
@@ -164,15 +175,26 @@ class Twirp:
             raise TwirpError(Code.BAD_ROUTE, f"no handler for path {path[:256]!r}") from None
 
 
-async def _body(request: web.Request) -> bytes:
+async def _off_the_loop(size: int, work: Callable[[], _Result]) -> _Result:
+    """What takes longer than calls may wait is done in a thread."""
+    return await asyncio.to_thread(work) if size > LARGE else work()
+
+
+def _written(answer: Message, encoding: str) -> bytes:
+    if encoding == "application/protobuf":
+        return answer.SerializeToString()
+    return json.dumps(to_json(answer), ensure_ascii=False).encode()
+
+
+async def _body(request: web.Request, limit: int) -> bytes:
     """Raises HTTPRequestEntityTooLarge."""
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, request.content_length or 0)
+    if (request.content_length or 0) > limit:
+        raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
     body = bytearray()
     async for piece in request.content.iter_any():
         body += piece
-        if len(body) > BODY_LIMIT:
-            raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body))
+        if len(body) > limit:
+            raise web.HTTPRequestEntityTooLarge(limit, len(body))
     return bytes(body)
 
 

@@ -40,7 +40,7 @@ def check_trunks(trunks: Iterable[InboundTrunk]) -> None:
         for key in trunk_keys(trunk):
             other = taken.setdefault(key, trunk.sip_trunk_id)
             if other != trunk.sip_trunk_id:
-                raise Conflict(other, trunk.sip_trunk_id, _trunk_words(key))
+                raise Conflict(other, trunk.sip_trunk_id, trunk_words(key))
 
 
 def rule_keys(rule: DispatchRule) -> Iterator[RuleKey]:
@@ -159,7 +159,7 @@ def _trunk_problems(trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
                 yield Problem(
                     Severity.ERROR,
                     place,
-                    f"takes the same calls as trunks[{other}] ({_trunk_words(key)}); no call could be decided",
+                    f"takes the same calls as trunks[{other}] ({trunk_words(key)}); no call could be decided",
                 )
                 break
         if bool(trunk.auth_username) != bool(trunk.auth_password):
@@ -228,7 +228,7 @@ def _number_problems(directory: Directory) -> Iterator[Problem]:
             yield Problem(Severity.ERROR, place, text)
 
 
-def _trunk_words(key: TrunkKey) -> str:
+def trunk_words(key: TrunkKey) -> str:
     return f"called number {key[0] or 'any'}, caller {key[1] or 'any'}"
 
 
