@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
@@ -21,6 +21,7 @@ from bridge.api.phone_number_messages import SERVICE as PHONE_NUMBER_SERVICE
 from bridge.api.phone_numbers import PhoneNumbers
 from bridge.api.server import serve_api
 from bridge.api.sip import SipObjects
+from bridge.api.transfer import Transfers, nobody_else
 from bridge.api.twirp import Service, Twirp
 from bridge.call.clock import SystemClock
 from bridge.call.registry import Registry, random_letters
@@ -34,6 +35,7 @@ from bridge.media.workers import START_PATIENCE, Workers
 from bridge.node_app import make_clips, make_local_rooms
 from bridge.objects import configured_objects, open_objects
 from bridge.pbx.asterisk.pbx import AsteriskPbx
+from bridge.rooms.livekit_lookup import LiveKitLookup
 from bridge.rooms.local import LocalRooms
 from bridge.routes import Routes
 from bridge.settings import Loaded
@@ -103,14 +105,20 @@ class Application:
             figures = NodeFigures({str(place) if self.workers else "server": node for place, node in enumerate(counting)})
             await stack.enter_async_context(serve_health(self._health, figures, *settings.http.listen))
         if settings.api.listen is not None:
-            twirp = Twirp(self._services(), Keys(settings.api_keys))
-            self.api_port = await stack.enter_async_context(serve_api(twirp, (), *settings.api.listen))
+            await self._open_api(stack, *settings.api.listen)
 
-    def _services(self) -> Sequence[Service]:
-        """What of LiveKit's own API is offered here."""
-        sip_methods = SipObjects(self.objects, random_letters).methods()
+    async def _open_api(self, stack: AsyncExitStack, host: str, port: int) -> None:
+        settings = self.settings
+        is_there: Callable[[str, str], Awaitable[bool]] = nobody_else
+        if settings.rooms.kind == "livekit":
+            lookup = LiveKitLookup(settings.rooms.access())
+            stack.push_async_callback(lookup.close)
+            is_there = lookup.is_there
+        transfers = Transfers(self.registry, settings.outbound.allowed(), random_letters, is_there)
+        sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods()}
         numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
-        return [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
+        services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
+        self.api_port = await stack.enter_async_context(serve_api(Twirp(services, Keys(settings.api_keys)), (), host, port))
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""

@@ -8,6 +8,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 from http import HTTPStatus
@@ -65,7 +66,7 @@ class Code(StrEnum):
     DATA_LOSS = "data_loss"
 
 
-_STATUS: Final[Mapping[Code, int]] = {
+HTTP_STATUS: Final[Mapping[Code, int]] = {
     Code.CANCELED: 408,
     Code.UNKNOWN: 500,
     Code.INVALID_ARGUMENT: 400,
@@ -126,7 +127,7 @@ class Twirp:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":
-            return web.Response(status=HTTPStatus.NO_CONTENT, headers=_cors(request))
+            return web.Response(status=HTTPStatus.NO_CONTENT, headers=cors_headers(request))
         try:
             response = await self._answer(request)
         except BadToken as error:
@@ -137,7 +138,7 @@ class Twirp:
             response = web.Response(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text="the body is larger than 10 MiB\n")
         except web.HTTPNotFound as error:
             response = web.Response(status=error.status, text=error.text)
-        response.headers.update(_cors(request))
+        response.headers.update(cors_headers(request))
         return response
 
     async def _answer(self, request: web.Request) -> web.Response:
@@ -225,7 +226,17 @@ def _patience(request: web.Request) -> float:
     return min(LONGEST, int(text) / 1000) if int(text) else LONGEST
 
 
+_deadline: ContextVar[float | None] = ContextVar("deadline of the request", default=None)
+
+
+def time_left() -> float:
+    """Seconds that the request which is being answered may still take: what its asker said, LONGEST at most."""
+    deadline = _deadline.get()
+    return LONGEST if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+
 async def _done(descriptor: MethodDescriptor, method: Method, asked: Message, grants: Grants | None, limit: float) -> Message:
+    _deadline.set(asyncio.get_running_loop().time() + limit)
     try:
         async with asyncio.timeout(limit):
             return await method(asked, grants)
@@ -236,9 +247,14 @@ async def _done(descriptor: MethodDescriptor, method: Method, asked: Message, gr
     except Unavailable as error:
         raise TwirpError(Code.UNAVAILABLE, str(error)) from None
     except Exception:
-        error_id = secrets.token_hex(6)
-        log.exception("a fault of ours in the API", method=descriptor.full_name, error_id=error_id)
-        raise TwirpError(Code.INTERNAL, f"a fault of the server; its log has it as {error_id}", {"error_id": error_id}) from None
+        raise fault_of_ours(descriptor.full_name) from None
+
+
+def fault_of_ours(method: str) -> TwirpError:
+    """To be called while the exception is being handled: the log gets it, who asked gets the id by which to find it there."""
+    error_id = secrets.token_hex(6)
+    log.exception("a fault of ours in the API", method=method, error_id=error_id)
+    return TwirpError(Code.INTERNAL, f"a fault of the server; its log has it as {error_id}", {"error_id": error_id})
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -271,10 +287,10 @@ def _error(error: TwirpError) -> web.Response:
     body: dict[str, Any] = {"code": error.code.value, "msg": str(error)}
     if error.meta:
         body["meta"] = error.meta
-    return web.json_response(body, status=_STATUS[error.code])
+    return web.json_response(body, status=HTTP_STATUS[error.code])
 
 
-def _cors(request: web.Request) -> dict[str, str]:
+def cors_headers(request: web.Request) -> dict[str, str]:
     """Any origin: what protects the service is the token, which no browser sends by itself."""
     if "Origin" not in request.headers:
         return {}

@@ -165,6 +165,29 @@ def _check_lists(*updates: ListUpdate | None) -> None:
                 raise InvalidObject(str(error)) from None
 
 
+def check_participant(room_name: str, identity: str) -> None:
+    """Of whom a request speaks, §1.12; asked before anything else of it."""
+    if not room_name:
+        raise InvalidObject("the room's name is missing")
+    if not identity:
+        raise InvalidObject("the participant's identity is missing")
+
+
+def check_transfer(transfer_to: str, headers: Mapping[str, str]) -> tuple[str, Soft]:
+    """Where a caller is to be handed on to, as LiveKit writes it into a header, §1.12. What of it is believed here is narrower
+    (`model/target.py`)."""
+    if not transfer_to:
+        raise InvalidObject("transfer_to is missing")
+    uri = transfer_to[1:-1] if transfer_to.startswith("<") and transfer_to.endswith(">") else transfer_to
+    if not uri.startswith(("sip:", "sips:", "tel:")):
+        raise InvalidObject("transfer_to must be a SIP or tel URI: it begins with sip:, sips: or tel:")
+    try:
+        soft = check_headers(headers)
+    except InvalidHeader as error:
+        raise InvalidObject(str(error)) from None
+    return uri if uri.startswith("tel:") else f"<{uri}>", soft
+
+
 def _check_header_maps(headers: Mapping[str, str], to_headers: Mapping[str, str], from_headers: Mapping[str, str]) -> Soft:
     try:
         soft = check_headers(headers)

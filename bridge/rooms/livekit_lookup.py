@@ -59,6 +59,10 @@ class LiveKitLookup:
             if each.state in (ParticipantInfo.State.JOINED, ParticipantInfo.State.ACTIVE)
         )
 
+    async def is_there(self, room_name: str, identity: str) -> bool:
+        """A participant of that identity, whoever it is. Raises `Unavailable`."""
+        return any(each.identity == identity for each in await self._participants(room_name))
+
     async def why_not(self, ticket: RoomTicket, refused: str) -> str:
         """Why the ticket's participant was not let in, as clearly as can be known: what the SDK says of a full room is "500"."""
         room_name = ticket.room_name

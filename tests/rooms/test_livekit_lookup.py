@@ -8,6 +8,8 @@ from email.utils import formatdate
 
 import pytest
 from aiohttp import web
+from livekit.protocol.models import ParticipantInfo
+from livekit.protocol.room import ListParticipantsResponse
 
 from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
@@ -131,3 +133,13 @@ async def test_given_a_refused_join_without_a_reason_then_a_room_preset_is_asked
         said = await lookup.why_not(ticket, "handshake error: 500 Internal Server Error")
     assert said.startswith("handshake error: 500 Internal Server Error")
     assert ("does LiveKit have the room preset 'calm' among its room_configurations?" in said) is asks
+
+
+async def test_given_a_room_when_asked_for_somebody_then_they_are_there_by_their_identity_alone() -> None:
+    async def agent(_request: web.BaseRequest) -> web.StreamResponse:
+        people = ListParticipantsResponse(participants=[ParticipantInfo(identity="agent", name="nobody")])
+        return web.Response(body=people.SerializeToString(), content_type="application/protobuf")
+
+    async with asked(agent) as lookup:
+        assert await lookup.is_there("lobby", "agent")
+        assert not await lookup.is_there("lobby", "nobody")
