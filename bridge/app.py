@@ -5,7 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from types import TracebackType
@@ -15,6 +15,7 @@ import structlog
 from livekit.protocol import sip
 
 from bridge.api.auth import Keys
+from bridge.api.control import Control, Parts
 from bridge.api.health import Health, serve_health
 from bridge.api.node_figures import CountingNode, NodeFigures
 from bridge.api.phone_number_messages import SERVICE as PHONE_NUMBER_SERVICE
@@ -28,7 +29,7 @@ from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
 from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
-from bridge.errors import Superseded, Unavailable
+from bridge.errors import ConfigurationError, Superseded, Unavailable
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import START_PATIENCE, Workers
@@ -118,7 +119,10 @@ class Application:
         sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods()}
         numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
         services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
-        self.api_port = await stack.enter_async_context(serve_api(Twirp(services, Keys(settings.api_keys)), (), host, port))
+        keys = Keys(settings.api_keys)
+        parts = Parts(self.registry, self._store, transfers, self._health, self._routes.explain, self._reload_and_tell)
+        tables = [Control(keys, parts).routes()]
+        self.api_port = await stack.enter_async_context(serve_api(Twirp(services, keys), tables, host, port))
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
         """One in this process, or those that are processes of their own."""
@@ -222,6 +226,20 @@ class Application:
         # A store that is away `_follow_changes` tells of, and follows the file all the same.
         with contextlib.suppress(Unavailable):
             await self._follow_objects()
+
+    async def _reload_and_tell(self) -> Mapping[str, int]:
+        """How many objects decide then. Raises ConfigurationError, Unavailable."""
+        await self.reload()
+        if self._configured.trouble:
+            raise ConfigurationError(self._configured.trouble)
+        if self.objects.trouble:
+            raise Unavailable(self.objects.trouble)
+        inventory = self._routes.inventory
+        return {
+            "trunks": len(inventory.inbound_trunks) + len(inventory.legacy_trunks),
+            "rules": len(inventory.dispatch_rules),
+            "numbers": len(inventory.phone_numbers),
+        }
 
     async def _follow_objects(self) -> None:
         """Raises Unavailable."""

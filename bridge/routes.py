@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import structlog
 
+from bridge.call.registry import random_letters
 from bridge.dispatch.directory import UnknownTrunks
+from bridge.dispatch.explain import Explanation, explain
 from bridge.dispatch.index import Index
+from bridge.model.caller import Caller
 from bridge.model.rule import DispatchRule
 from bridge.store.inventory import directory_of
 from bridge.store.port import Inventory
@@ -71,6 +74,14 @@ class Routes:
                 rules=len(inventory.dispatch_rules),
                 numbers=len(inventory.phone_numbers),
             )
+
+    async def explain(self, caller: Caller, pin: str | None) -> Explanation:
+        """What would become of this call, beside the calls there are. `pin`: what the caller enters; None before they are asked, "" for `#`
+        alone."""
+        inventory, unknown_trunks = self.inventory, self._unknown_trunks
+        return await asyncio.to_thread(
+            lambda: explain(directory_of(inventory, unknown_trunks), caller, room_suffix=random_letters, pin=pin or None, no_pin=pin == "")
+        )
 
     def rule_metadata(self, rule_id: str) -> str:
         """Empty when the rule is gone."""

@@ -14,8 +14,8 @@ from bridge.api.access import in_twirps_words, permit
 from bridge.api.auth import Grants
 from bridge.api.sip_status import detailed, sip_error
 from bridge.api.twirp import Code, Method, TwirpError, time_left
-from bridge.call.live import CallSnapshot
 from bridge.call.registry import NoSuchCall
+from bridge.model.record import LiveCall
 from bridge.model.target import AllowedTargets, InvalidTarget, Target
 from bridge.model.validation import InvalidObject, check_participant, check_transfer
 from bridge.pbx.port import TransferFailure, TransferResult
@@ -46,7 +46,7 @@ _NOT_TRIED: Final[Mapping[TransferFailure | None, Code]] = {
 class Calls(Protocol):
     """What is asked of the registry here."""
 
-    def calls(self) -> Sequence[CallSnapshot]: ...
+    def calls(self) -> Sequence[LiveCall]: ...
 
     async def transfer(
         self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = ..., *, dial_tone: bool = False

@@ -236,7 +236,8 @@ def time_left() -> float:
 
 
 async def _done(descriptor: MethodDescriptor, method: Method, asked: Message, grants: Grants | None, limit: float) -> Message:
-    _deadline.set(asyncio.get_running_loop().time() + limit)
+    # Given back at the end: the next request of the connection may be one that knows of no deadline.
+    token = _deadline.set(asyncio.get_running_loop().time() + limit)
     try:
         async with asyncio.timeout(limit):
             return await method(asked, grants)
@@ -248,6 +249,8 @@ async def _done(descriptor: MethodDescriptor, method: Method, asked: Message, gr
         raise TwirpError(Code.UNAVAILABLE, str(error)) from None
     except Exception:
         raise fault_of_ours(descriptor.full_name) from None
+    finally:
+        _deadline.reset(token)
 
 
 def fault_of_ours(method: str) -> TwirpError:

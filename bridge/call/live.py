@@ -6,10 +6,9 @@ from typing import Any
 
 from bridge.call.handing_on import CALL_ENDED, HandingOn, Transfer
 from bridge.media.port import Seat, Sound
-from bridge.model.caller import Caller
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallNote
-from bridge.model.record import CallRecord
+from bridge.model.record import CallRecord, LiveCall
 from bridge.model.ticket import RoomTicket
 from bridge.pbx.port import Leg, TransferFailure
 
@@ -36,22 +35,6 @@ class PromptEnded:
 
 
 KeyEvent = str | AskAgain | PromptEnded
-
-
-@dataclass(frozen=True, slots=True)
-class CallSnapshot:
-    """A live call as the console and the API show it."""
-
-    call_id: str
-    pbx: str
-    leg_id: str
-    caller: Caller
-    state: str
-    answered: bool
-    room: str
-    identity: str
-    started_at: float
-    trace: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -148,45 +131,34 @@ class Call:
         """The ticket with one attribute changed, so that a seat taken anew starts with it."""
         return replace(self.ticket, attributes={**self.ticket.attributes, attribute: value})
 
-    def snapshot(self) -> CallSnapshot:
-        ticket = self.note.ticket
-        return CallSnapshot(
-            call_id=self.call_id,
-            pbx=self.leg.pbx,
-            leg_id=self.leg.id,
-            caller=self.leg.caller,
-            state=self.note.state.value,
-            answered=self.answered,
-            room=ticket.room_name if ticket else "",
-            identity=ticket.identity if ticket else "",
-            started_at=self.note.started_at,
-            trace=self.trace,
-        )
+    def snapshot(self) -> LiveCall:
+        """A picture of it for others."""
+        to = self.handing_on.to if self.handing_on is not None else ""
+        return LiveCall(**self._facts(), state=self.note.state, answered=self.answered, held=self.held, transfer_to=to)
 
     def record(self, ended_at: float, reason: EndReason, by: EndedBy, detail: str, sip_status: int | None) -> CallRecord:
         """The one record that is kept of this call."""
+        return CallRecord(**self._facts(), ended_at=ended_at, end_reason=reason, ended_by=by, detail=detail, sip_status=sip_status)
+
+    def _facts(self) -> dict[str, Any]:
+        """The fields of CallFacts."""
         caller, ticket = self.leg.caller, self.note.ticket
-        return CallRecord(
-            call_id=self.call_id,
-            pbx=self.leg.pbx,
-            leg_id=self.leg.id,
-            sip_call_id=caller.sip_call_id,
-            number=caller.number,
-            called=caller.called,
-            source_address=caller.source_address,
-            endpoint=caller.endpoint,
-            trunk_id=self.note.trunk_id,
-            rule_id=self.note.rule_id,
-            room=ticket.room_name if ticket else "",
-            identity=ticket.identity if ticket else "",
-            started_at=self.note.started_at,
-            answered_at=self.note.answered_at if self.answered else None,
-            ended_at=ended_at,
-            end_reason=reason,
-            ended_by=by,
-            detail=detail,
-            sip_status=sip_status,
-            pin_tries=self.note.pin_tries,
-            taken_over=self.taken_over,
-            trace=self.trace,
-        )
+        return {
+            "call_id": self.call_id,
+            "pbx": self.leg.pbx,
+            "leg_id": self.leg.id,
+            "sip_call_id": caller.sip_call_id,
+            "number": caller.number,
+            "called": caller.called,
+            "source_address": caller.source_address,
+            "endpoint": caller.endpoint,
+            "trunk_id": self.note.trunk_id,
+            "rule_id": self.note.rule_id,
+            "room": ticket.room_name if ticket else "",
+            "identity": ticket.identity if ticket else "",
+            "started_at": self.note.started_at,
+            "answered_at": self.note.answered_at if self.answered else None,
+            "pin_tries": self.note.pin_tries,
+            "taken_over": self.taken_over,
+            "trace": self.trace,
+        }

@@ -13,12 +13,12 @@ import structlog
 
 from bridge.call.clock import Clock
 from bridge.call.handing_on import Transfer
-from bridge.call.live import Call, CallSnapshot, HangUp
+from bridge.call.live import Call, HangUp
 from bridge.call.session import Story, open_call
 from bridge.errors import RoomlineError, Superseded, Unavailable
 from bridge.media.port import Node, Sound
 from bridge.model.ending import EndReason
-from bridge.model.record import CallRecord
+from bridge.model.record import CallRecord, LiveCall
 from bridge.pbx.port import Leg, Pbx, TransferFailure, TransferResult
 from bridge.store.port import Journal
 
@@ -133,11 +133,11 @@ class Registry:
     def live(self) -> int:
         return len(self._calls)
 
-    def calls(self) -> Sequence[CallSnapshot]:
+    def calls(self) -> Sequence[LiveCall]:
         """A picture of every live call."""
         return [call.snapshot() for call in self._calls.values()]
 
-    def call(self, call_id: str) -> CallSnapshot:
+    def call(self, call_id: str) -> LiveCall:
         """Raises NoSuchCall."""
         return self._find(call_id).snapshot()
 

@@ -1,4 +1,7 @@
-"""What is kept of a call after its end: one record, whoever ended it. Holds reasons, never digits."""
+"""A call as others see it: while it lives, and the one record that is kept after its end, whoever ended it. Holds reasons, never digits.
+
+The command line and the API show a call as `to_dict` gives it.
+"""
 
 import json
 from typing import Any
@@ -6,10 +9,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from bridge.model.ending import EndedBy, EndReason
+from bridge.model.note import CallState
 
 
-class CallRecord(BaseModel):
-    """One call from the first ring to the end. Times are seconds since the epoch; `call_id` is unique for ever."""
+class CallFacts(BaseModel):
+    """What is known of a call by now. Times are seconds since the epoch; `call_id` is unique for ever."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,22 +31,41 @@ class CallRecord(BaseModel):
     identity: str = ""
     started_at: float
     answered_at: float | None = None
+    pin_tries: int = 0
+    taken_over: bool = False
+    trace: dict[str, Any] = Field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return self.model_dump(mode="json")
+
+    def to_json(self) -> str:
+        """ASCII on one line, whatever a caller put into names and numbers (half a surrogate pair is no UTF-8)."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+
+class LiveCall(CallFacts):
+    """A call that is up. `answered`: by anybody, since a dialplan may have done so before it came to us. `transfer_to`: where the caller is
+    being handed on to."""
+
+    state: CallState
+    answered: bool
+    held: bool = False
+    transfer_to: str = ""
+
+
+class CallRecord(CallFacts):
+    """One call from the first ring to the end."""
+
     ended_at: float
     end_reason: EndReason
     ended_by: EndedBy
     detail: str = ""
     sip_status: int | None = None
-    pin_tries: int = 0
-    taken_over: bool = False
-    trace: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def answered(self) -> bool:
         return self.answered_at is not None
-
-    def to_json(self) -> str:
-        """ASCII on one line, whatever a caller put into names and numbers (half a surrogate pair is no UTF-8)."""
-        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "CallRecord":

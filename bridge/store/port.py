@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from bridge.errors import RoomlineError
+from bridge.model.ending import EndReason
 from bridge.model.phone_number import PhoneNumber
 from bridge.model.record import CallRecord
 from bridge.model.rule import DispatchRule
@@ -74,6 +75,27 @@ class Level:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class RecordFilter:
+    """Which records; what is empty asks nothing. `since` and `until` are about the end of the call, `until` is not among them.
+    `after_id`: those that come after the record of that call, further back in time."""
+
+    pbx: str = ""
+    number: str = ""
+    called: str = ""
+    trunk_id: str = ""
+    rule_id: str = ""
+    room: str = ""
+    identity: str = ""
+    end_reason: EndReason | None = None
+    since: float | None = None
+    until: float | None = None
+    after_id: str = ""
+
+
+EVERY_RECORD = RecordFilter()
+
+
 class Journal(Protocol):
     """The records of ended calls."""
 
@@ -87,8 +109,11 @@ class Journal(Protocol):
     async def open_records(self) -> Sequence[CallRecord]:
         """Of calls that have no record yet."""
 
-    async def records(self, limit: int = 100) -> Sequence[CallRecord]:
-        """The newest first."""
+    async def record(self, call_id: str) -> CallRecord | None:
+        """Of that call, once it has ended."""
+
+    async def records(self, limit: int = 100, which: RecordFilter = EVERY_RECORD) -> Sequence[CallRecord]:
+        """The newest first. After the id of a call that has no record come none."""
 
 
 class Tries(Protocol):

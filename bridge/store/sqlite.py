@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bridge.model.record import CallRecord
-from bridge.store.port import Level
+from bridge.store.port import EVERY_RECORD, Level, RecordFilter
 from bridge.store.sqlite_file import SqliteFile
 
 _SCHEMA = """
@@ -43,9 +43,14 @@ class SqliteStore(SqliteFile):
         rows = await self._run(lambda: self._execute("SELECT record FROM open_calls ORDER BY rowid").fetchall())
         return [CallRecord.from_json(text) for (text,) in rows]
 
-    async def records(self, limit: int = 100) -> Sequence[CallRecord]:
-        statement = "SELECT record FROM calls ORDER BY ended_at DESC, rowid DESC LIMIT ?"
-        rows = await self._run(lambda: self._execute(statement, (limit,)).fetchall())
+    async def record(self, call_id: str) -> CallRecord | None:
+        found = await self._run(lambda: self._execute("SELECT record FROM calls WHERE call_id = ?", (call_id,)).fetchone())
+        return CallRecord.from_json(found[0]) if found else None
+
+    async def records(self, limit: int = 100, which: RecordFilter = EVERY_RECORD) -> Sequence[CallRecord]:
+        conditions, values = _conditions(which)
+        statement = f"SELECT record FROM calls{conditions} ORDER BY ended_at DESC, rowid DESC LIMIT ?"  # noqa: S608  (texts of our own)
+        rows = await self._run(lambda: self._execute(statement, (*values, limit)).fetchall())
         return [CallRecord.from_json(text) for (text,) in rows]
 
     async def levels(self) -> Mapping[str, Level]:
@@ -65,3 +70,21 @@ class SqliteStore(SqliteFile):
             kept = self._execute("INSERT INTO calls (call_id, ended_at, record) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
             self._execute("DELETE FROM open_calls WHERE call_id = ?", (record.call_id,))
         return kept
+
+
+_IN_RECORD = ("pbx", "number", "called", "trunk_id", "rule_id", "room", "identity", "end_reason")
+
+
+def _conditions(which: RecordFilter) -> tuple[str, tuple[str | float, ...]]:
+    """What follows `FROM calls`, and its values."""
+    asked: list[tuple[str, str | float]] = [
+        (f"json_extract(record, '$.{field}') = ?", str(value)) for field in _IN_RECORD if (value := getattr(which, field))
+    ]
+    if which.since is not None:
+        asked.append(("ended_at >= ?", which.since))
+    if which.until is not None:
+        asked.append(("ended_at < ?", which.until))
+    if which.after_id:
+        asked.append(("(ended_at, rowid) < (SELECT ended_at, rowid FROM calls WHERE call_id = ?)", which.after_id))
+    conditions = " AND ".join(condition for condition, _ in asked)
+    return f" WHERE {conditions}" if asked else "", tuple(value for _, value in asked)

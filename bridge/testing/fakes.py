@@ -8,7 +8,7 @@ from bridge.dispatch.outcome import Accept, Decision, Refuse, Verdict
 from bridge.errors import Unavailable
 from bridge.model.caller import Caller
 from bridge.model.record import CallRecord
-from bridge.store.port import Level
+from bridge.store.port import EVERY_RECORD, Level, RecordFilter
 from bridge.testing.fake_media import FakeNode, FakeSeat, FakeSound
 from bridge.testing.fake_pbx import FakeLeg, FakePbx, Sends
 from bridge.testing.fake_world import FakeWorld
@@ -78,9 +78,17 @@ class MemoryStore:
         await self._turn()
         return list(self.open.values())
 
-    async def records(self, limit: int = 100) -> Sequence[CallRecord]:
+    async def record(self, call_id: str) -> CallRecord | None:
         await self._turn()
-        return sorted(self.kept.values(), key=lambda record: record.ended_at, reverse=True)[:limit]
+        return self.kept.get(call_id)
+
+    async def records(self, limit: int = 100, which: RecordFilter = EVERY_RECORD) -> Sequence[CallRecord]:
+        await self._turn()
+        newest = sorted(self.kept.values(), key=lambda record: record.ended_at)[::-1]
+        if which.after_id:
+            places = [place for place, record in enumerate(newest) if record.call_id == which.after_id]
+            newest = newest[places[0] + 1 :] if places else []
+        return [record for record in newest if _is_asked_for(record, which)][:limit]
 
     async def levels(self) -> Mapping[str, Level]:
         await self._turn()
@@ -98,3 +106,9 @@ class MemoryStore:
         await asyncio.sleep(0)
         if self.broken:
             raise Unavailable("the store is broken")
+
+
+def _is_asked_for(record: CallRecord, which: RecordFilter) -> bool:
+    fields = ("pbx", "number", "called", "trunk_id", "rule_id", "room", "identity", "end_reason")
+    in_time = (which.since is None or record.ended_at >= which.since) and (which.until is None or record.ended_at < which.until)
+    return in_time and all(not (wanted := getattr(which, field)) or getattr(record, field) == wanted for field in fields)

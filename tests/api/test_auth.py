@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from livekit import api
 from pydantic import SecretStr
 
-from bridge.api.auth import LONGEST, BadToken, Grants, Keys
+from bridge.api.auth import LONGEST, BadToken, Grants, Keys, make_token
 
 SECRET = "a-secret-of-thirty-two-characters!"
 KEYS = Keys({"devkey": SecretStr(SECRET), "other": SecretStr("b" * 32)})
@@ -89,3 +89,13 @@ def test_given_any_text_then_a_bad_token_and_nothing_else(text: str) -> None:
     for header in (text, bearer(text)):
         with pytest.raises(BadToken):
             KEYS.grants(header)
+
+
+@pytest.mark.parametrize(
+    "grants", [Grants(), Grants(identity="me", sip_admin=True, sip_call=True), Grants(sip_call=True, room_admin=True, room="lobby")]
+)
+def test_given_a_token_of_our_own_then_it_grants_what_was_asked_for_and_for_so_long(grants: Grants) -> None:
+    made = make_token("devkey", SecretStr(SECRET), grants, 600, now=1000.0)
+    assert KEYS.grants(bearer(made), now=1599.0) == grants
+    with pytest.raises(BadToken, match="expired"):
+        KEYS.grants(bearer(made), now=1661.0)

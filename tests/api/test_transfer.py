@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from bridge.api.auth import Grants, Keys
 from bridge.api.transfer import Transfers, nobody_else
 from bridge.api.twirp import Code, Service, Twirp, TwirpError
-from bridge.call.live import CallSnapshot
 from bridge.errors import Unavailable
-from bridge.model.caller import Caller
 from bridge.model.ending import EndReason
+from bridge.model.note import CallState
+from bridge.model.record import LiveCall
 from bridge.model.target import AllowedTargets
 from bridge.pbx.port import TransferFailure, TransferResult
 from bridge.testing.fake_pbx import FakeLeg
@@ -45,8 +45,9 @@ class Books:
         self.result = result or TransferResult(ok=True)
         self.orders: list[tuple[str, str, dict[str, str], float, bool]] = []
 
-    def calls(self) -> Sequence[CallSnapshot]:
-        return [CallSnapshot("SCL_a", "hq", "leg", Caller("+1", "+2"), "talking", True, ROOM, IDENTITY, 0.0, {})]
+    def calls(self) -> Sequence[LiveCall]:
+        talking = CallState.TALKING
+        return [LiveCall(call_id="SCL_a", pbx="hq", leg_id="1", state=talking, answered=True, room=ROOM, identity=IDENTITY, started_at=0.0)]
 
     async def transfer(
         self, call_id: str, to: str, headers: Mapping[str, str] | None = None, timeout: float = 30.0, *, dial_tone: bool = False

@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from bridge.call.live import CallSnapshot
 from bridge.call.pin import PinOptions
 from bridge.call.world import StoryOptions
 from bridge.dispatch.outcome import AskPin
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.media import MediaConfig
-from bridge.model.record import CallRecord
+from bridge.model.record import CallRecord, LiveCall
 from bridge.pbx.port import Held, Resumed, TransferResult
 from bridge.testing.fakes import FakeDispatcher, FakeLeg, FakeNode, FakeWorld, MemoryStore, Sends
 from bridge.testing.time_travel import travel
@@ -285,7 +284,7 @@ def test_given_a_caller_who_is_being_handed_on_then_only_a_refused_transfer_lets
     travel(story())
 
 
-def the_call(on: Stage) -> CallSnapshot:
+def the_call(on: Stage) -> LiveCall:
     (call,) = on.registry.calls()
     return call
 

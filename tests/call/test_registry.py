@@ -58,7 +58,8 @@ def test_given_live_calls_then_snapshots_show_them_and_unknown_ids_are_an_answer
             (picture,) = on.registry.calls()
             assert (picture.state, picture.answered, picture.leg_id, picture.room) == ("pin", True, leg.id, "")
             assert picture.trace["decision"]["summary"] == "rule SDR_pin wants a PIN"
-            assert on.registry.call(picture.call_id).caller == CALLER
+            assert on.registry.call(picture.call_id) == picture
+            assert (picture.number, picture.called, picture.source_address) == (CALLER.number, CALLER.called, CALLER.source_address)
             with pytest.raises(NoSuchCall):
                 on.registry.call("SCL_unknown")
             with pytest.raises(NoSuchCall):

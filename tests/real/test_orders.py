@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from bridge.app import Application
-from bridge.call.live import CallSnapshot
 from bridge.model.ending import EndedBy, EndReason
+from bridge.model.record import LiveCall
 from bridge.settings import Settings
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.carrier_config import TRANSFERRED, TRANSFERRED_HZ
@@ -65,8 +65,8 @@ async def application(stack: Stack) -> AsyncIterator[Application]:
     assert [task for task in asyncio.all_tasks() if "/bridge/" in repr(task) and "/bridge/testing/" not in repr(task)] == []
 
 
-async def live(app: Application, call: CarrierCall) -> CallSnapshot:
-    return next(snapshot for snapshot in app.registry.calls() if snapshot.caller.number == call.caller)
+async def live(app: Application, call: CarrierCall) -> LiveCall:
+    return next(snapshot for snapshot in app.registry.calls() if snapshot.number == call.caller)
 
 
 @pytest.mark.parametrize("state", list(State))

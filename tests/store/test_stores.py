@@ -15,7 +15,7 @@ import pytest
 from bridge.errors import Unavailable
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
-from bridge.store.port import Journal, Level, Tries
+from bridge.store.port import Journal, Level, RecordFilter, Tries
 from bridge.store.sqlite import SqliteStore
 from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.fakes import MemoryStore
@@ -55,6 +55,33 @@ async def test_given_many_records_then_the_newest_come_first(store: SqliteStore 
     for number in (3, 1, 2, 5, 4):
         await store.keep_record(record(f"SCL_{number}", float(number)))
     assert [kept.ended_at for kept in await store.records(3)] == [5.0, 4.0, 3.0]
+
+
+async def test_given_records_then_those_asked_for_come_in_pages(store: SqliteStore | MemoryStore) -> None:
+    for number in range(10):
+        await store.keep_record(
+            record(f"SCL_{number}", float(number // 2), room="lobby" if number % 3 else "häll", number=f"+{number % 2}")
+        )
+
+    async def ids(limit: int = 100, **asked: object) -> str:
+        return "".join(kept.call_id.removeprefix("SCL_") for kept in await store.records(limit, RecordFilter(**asked)))  # type: ignore[arg-type]
+
+    assert await ids() == "9876543210"
+    assert await ids(3) == "987"
+    assert await ids(3, after_id="SCL_7") == "654", "also among those of one moment"
+    assert await ids(after_id="SCL_0") == ""
+    assert await ids(after_id="SCL_unknown") == ""
+    assert await ids(room="häll") == "9630"
+    assert await ids(room="häll", number="+1") == "93"
+    assert await ids(2, room="lobby", after_id="SCL_8") == "75"
+    assert await ids(since=2.0, until=4.0) == "7654"
+    assert await ids(end_reason=EndReason.HANGUP, pbx="hq", called="", identity="") == "9876543210"
+    assert await ids(end_reason=EndReason.ERROR) == ""
+    assert await ids(room="x' OR '1'='1") == ""
+    found = await store.record("SCL_4")
+    assert found is not None
+    assert (found.call_id, found.ended_at) == ("SCL_4", 2.0)
+    assert await store.record("SCL_unknown") is None
 
 
 async def test_given_the_same_record_from_many_at_once_then_one_is_kept(store: SqliteStore | MemoryStore) -> None:
