@@ -1,10 +1,11 @@
-"""The command line: `roomline serve | node | check | explain | calls | import | export | files | version`. What `import` and `export` do is
-`cli_objects.py`'s."""
+"""The command line: `roomline serve | node | check | explain | calls | hangup | transfer | token | import | export | files | version`. What
+`import` and `export` do is `cli_objects.py`'s; what is asked of the server that runs, `cli_control.py`'s."""
 
 import asyncio
 import json
 import os
 import sys
+import time
 from datetime import datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
+from bridge import cli_control
 from bridge.app import serve as serve_until_stopped
 from bridge.call.registry import random_letters
 from bridge.cli_objects import SourceArgument, export_objects, import_objects, own_objects
@@ -52,6 +54,7 @@ ConfigOption = Annotated[
         "--config", "-c", envvar="ROOMLINE_CONFIG", help="the configuration; else ./roomline.yaml, else /etc/roomline/roomline.yaml"
     ),
 ]
+CallArgument = Annotated[str, typer.Argument(metavar="CALL", help="its id, as `roomline calls --live` shows it")]
 JsonOption = Annotated[bool, typer.Option("--json", help="for machines")]
 
 
@@ -172,12 +175,55 @@ def explain(
 def calls(
     config: ConfigOption = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="how many")] = 20,
+    live: Annotated[bool, typer.Option("--live", help="those that are up now, asked of the server's API")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The calls that ended last, and why."""
+    """The calls that ended last, and why; or those that are up."""
     loaded = _load(config)
+    if live:
+        for call in cli_control.live_calls(loaded)[-limit:]:
+            line = cli_control.live_call_line(call, _moment(call.started_at), time.time() - call.started_at)
+            typer.echo(call.to_json() if as_json else line)
+        return
     for record in reversed(asyncio.run(_records(loaded, limit))):
         typer.echo(record.model_dump_json() if as_json else _record_line(record))
+
+
+@cli.command(epilog="Example: roomline hangup SCL_2bTgFjGmZkfL")
+def hangup(call_id: CallArgument, config: ConfigOption = None) -> None:
+    """End a call that is up."""
+    cli_control.hang_up(_load(config), call_id)
+
+
+@cli.command(epilog="Example: roomline transfer SCL_2bTgFjGmZkfL tel:+15550100")
+def transfer(
+    call_id: CallArgument,
+    to: Annotated[str, typer.Argument(metavar="TO", help="a sip:, sips: or tel: URI that outbound.allow allows")],
+    config: ConfigOption = None,
+    dial_tone: Annotated[bool, typer.Option("--dialtone", help="the caller hears one meanwhile")] = False,
+    ringing_timeout: Annotated[float, typer.Option("--ringing-timeout", min=1, help="seconds for somebody to take the call")] = 30.0,
+) -> None:
+    """Hand a caller on to somebody else. Where nobody takes the call, they are back in their room."""
+    cli_control.hand_on(_load(config), call_id, to, dial_tone=dial_tone, ringing_timeout=ringing_timeout)
+    typer.echo(f"{call_id} is handed on to {to}")
+
+
+@cli.command(epilog="Example: roomline token --admin --ttl 3600")
+def token(
+    config: ConfigOption = None,
+    admin: Annotated[bool, typer.Option("--admin", help="sip.admin: trunks, rules, numbers; see, hang up, hand on every call")] = False,
+    call: Annotated[bool, typer.Option("--call", help="sip.call: with --room, hang up its callers and hand them on")] = False,
+    room: Annotated[str, typer.Option("--room", help="roomAdmin for this room")] = "",
+    identity: Annotated[str, typer.Option("--identity", help="whose it is")] = "",
+    ttl: Annotated[float, typer.Option("--ttl", min=1, help="seconds for which it is good")] = 600,
+    key: Annotated[str | None, typer.Option("--key", help="which of api.keys signs it; else the first")] = None,
+) -> None:
+    """A token for the server's API, as LiveKit's tools make them.
+
+    Who has it may do what it grants until it ends: it cannot be taken back.
+    """
+    grants = cli_control.grants_of(admin=admin, call=call, room=room, identity=identity)
+    typer.echo(cli_control.token(_load(config), grants, ttl, key))
 
 
 @cli.command("import", epilog="Example: roomline import wss://livekit.example.com --dry-run")
@@ -234,12 +280,16 @@ async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:
 
 
 def _record_line(record: CallRecord) -> str:
-    began = datetime.fromtimestamp(record.started_at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    began = _moment(record.started_at)
     where = f"room {record.room}" if record.room else f"SIP {record.sip_status}" if record.sip_status else "no room"
     why = f" ({record.detail})" if record.detail else ""
     seconds = record.ended_at - record.started_at
     end = f"{record.end_reason.value} by {record.ended_by.value}"
     return f"{began}  {record.number or '?'} → {record.called}  {where}  {seconds:.0f} s  {end}{why}"
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _load(config: Path | None) -> Loaded:

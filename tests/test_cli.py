@@ -45,7 +45,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return (status if isinstance(status, int) else 0 if status is None else 1), told.out, told.err
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "explain", "calls"])
+@pytest.mark.parametrize("command", ["serve", "check", "explain", "calls", "hangup", "transfer", "token"])
 def test_given_help_then_it_shows_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     status, out, _ = run(capsys, command, "--help")
     assert status == 0
