@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+import numpy as np
+
 from bridge.testing.ports import LOOPBACK
+from bridge.testing.recording import Samples
 
 SipAddress = tuple[str, int]
 
@@ -95,7 +98,7 @@ class Phone:
         """The answer to the INVITE."""
         self.frames_heard = 0
         self.heard = bytearray()
-        """The payloads of the PCMU that has come, one after the other: what is between two packets is not in it."""
+        """The payloads of the PCMU that has come, one after the other: 8,000 a second, and what is between two packets is not in it."""
         self._to = to
         self._refer_answer = refer_answer
         self._refer_status = refer_status
@@ -183,6 +186,10 @@ class Phone:
     @property
     def ended_by_pbx(self) -> bool:
         return any(request.method == "BYE" for request in self.requests)
+
+    def heard_samples(self, since: int = 0) -> Samples:
+        """From this payload on."""
+        return _linear(bytes(self.heard[since:]))
 
     async def ended(self, timeout: float) -> None:
         async with asyncio.timeout(timeout):
@@ -310,6 +317,14 @@ class Phone:
         self.frames_heard += 1
         if data[1] & 0x7F == SILENCE.payload_type:
             self.heard += data[12:]
+
+
+def _linear(payload: bytes) -> Samples:
+    """PCMU as samples (ITU-T G.711)."""
+    code = ~np.frombuffer(payload, np.uint8)
+    exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
+    size = (((mantissa << 3) + 0x84) << exponent) - 0x84
+    return np.where(code & 0x80, -size, size).astype(np.int16)
 
 
 class _Ear(asyncio.DatagramProtocol):
