@@ -25,6 +25,7 @@ from bridge.api.sip import SipObjects
 from bridge.api.transfer import Transfers, nobody_else
 from bridge.api.twirp import Service, Twirp
 from bridge.call.clock import SystemClock
+from bridge.call.refusals import Refusals
 from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
 from bridge.call.throttle import Throttle
@@ -33,6 +34,7 @@ from bridge.errors import ConfigurationError, Superseded, Unavailable
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import START_PATIENCE, Workers
+from bridge.model.credentials import TrunkCredentials
 from bridge.node_app import make_clips, make_local_rooms
 from bridge.objects import configured_objects, open_objects
 from bridge.pbx.asterisk.pbx import AsteriskPbx
@@ -40,7 +42,8 @@ from bridge.rooms.livekit_lookup import LiveKitLookup
 from bridge.rooms.local import LocalRooms
 from bridge.routes import Routes
 from bridge.settings import Loaded
-from bridge.store.port import WatchedStore
+from bridge.store.inventory import inbound_trunks
+from bridge.store.port import Inventory, WatchedStore
 from bridge.store.sqlite import SqliteStore
 
 log = structlog.get_logger(__name__)
@@ -79,6 +82,7 @@ class Application:
         settings, clock = self.settings, SystemClock()
         store = self._store = await stack.enter_async_context(SqliteStore(settings.records_path))
         self.objects = await stack.enter_async_context(open_objects(self._configured, settings.store))
+        self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
         await self._follow_objects()
         # What was built stays: the collector need not walk it in the middle of a call.
         gc.collect()
@@ -99,7 +103,7 @@ class Application:
             clock=clock,
         )
         self._story = Story(world, settings.calls.story(settings.pin.options(), settings.media.orphan_limit))
-        self.pbxes = [AsteriskPbx(pbx.options()) for pbx in settings.pbx]
+        self._refusals = Refusals(store, clock, random_letters)
         self._health = Health(self.pbxes, self.workers or self.node, self.registry, self.objects)
         if settings.http.listen is not None:
             counting: Sequence[CountingNode] = self.workers.nodes if self.workers else [self.node]
@@ -181,6 +185,7 @@ class Application:
                     group.create_task(pbx.run())
                     group.create_task(self.registry.run(pbx, self._story))
                     group.create_task(self._account_for_unseen(pbx))
+                    group.create_task(self._refusals.run(pbx))
             except* Superseded as errors:
                 log.warning("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
                 raise errors.exceptions[0] from None
@@ -243,13 +248,20 @@ class Application:
 
     async def _follow_objects(self) -> None:
         """Raises Unavailable."""
-        await self._routes.follow(await self.objects.read(), self._configured.contents.unknown_trunks)
+        await self._follow(await self.objects.read())
+
+    async def _follow(self, inventory: Inventory) -> None:
+        # First the doors: a new index may take a moment, and lets nobody in whom the PBX has not asked.
+        credentials = [TrunkCredentials.of(trunk) for trunk in inbound_trunks(inventory).values() if trunk.asks_for_credentials]
+        for pbx in self.pbxes:
+            pbx.keep_credentials(credentials)
+        await self._routes.follow(inventory, self._configured.contents.unknown_trunks)
 
     async def _follow_changes(self) -> None:
         """What is written into the store or the file, by whomever, decides within a second."""
         async for inventory in self.objects.changes():
             try:
-                await self._routes.follow(inventory, self._configured.contents.unknown_trunks)
+                await self._follow(inventory)
             except Exception:
                 log.exception("a fault of ours while the objects were read anew: what was read last stays")
 

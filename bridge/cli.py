@@ -20,18 +20,20 @@ from bridge.call.registry import random_letters
 from bridge.cli_objects import SourceArgument, export_objects, import_objects, own_objects
 from bridge.configuration import is_readable_by_others
 from bridge.dispatch.explain import explain as explain_call
-from bridge.errors import ConfigurationError, RoomlineError, Superseded
+from bridge.errors import ConfigurationError, RoomlineError, Superseded, Unavailable
 from bridge.logs import setup_logs
 from bridge.media.prompts import Prompts
 from bridge.model.caller import Caller
+from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
 from bridge.model.record import CallRecord
 from bridge.node_app import serve_node
+from bridge.pbx.asterisk.credentials_check import check_credentials
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
 from bridge.shipped import copy_shipped, shipped_folders
-from bridge.store.inventory import directory_of
+from bridge.store.inventory import directory_of, inbound_trunks
 from bridge.store.sqlite import SqliteStore
 
 SUPERSEDED = 3
@@ -128,8 +130,14 @@ def check(
         if not counts.dispatch_rules:
             findings.append(Finding(None, "there is no dispatch rule: every caller gets 404", "add one to dispatch_rules"))
     if not offline:
+        credentials: list[TrunkCredentials] = []
+        try:
+            trunks = inbound_trunks(own_objects(loaded)).values()
+            credentials = [TrunkCredentials.of(trunk) for trunk in trunks if trunk.asks_for_credentials]
+        except Unavailable as error:
+            findings.append(Finding(False, str(error), "until then the server does not start"))
         for pbx in loaded.settings.pbx:
-            found = asyncio.run(check_asterisk(pbx.options()))
+            found = [*asyncio.run(check_asterisk(pbx.options())), *asyncio.run(check_credentials(pbx.options(), credentials))]
             findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]
         if loaded.settings.rooms.kind == "livekit":
             findings += asyncio.run(check_livekit(loaded.settings.rooms.access()))

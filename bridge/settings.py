@@ -28,6 +28,7 @@ from bridge.model.rule import DispatchRule
 from bridge.model.target import AllowedTargets
 from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
+from bridge.pbx.asterisk.ari import AriOptions
 from bridge.pbx.asterisk.pbx import AsteriskOptions
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.livekit_token import LiveKitAccess
@@ -73,12 +74,34 @@ class Ami(Part):
     secret: SecretStr = Field(description="that user's secret: a text, {env: NAME} or {file: PATH}")
 
 
+class AriAccess(Part):
+    """How to reach Asterisk's REST interface, by which trunks with a user and a password come to be asked for."""
+
+    url: str = Field(default="http://127.0.0.1:8088", pattern=r"^https?://[^/?#@]+/?$", description="where it listens (http.conf)")
+    user: str = Field(default="roomline", description="the user in ari.conf")
+    secret: SecretStr = Field(description="that user's secret: a text, {env: NAME} or {file: PATH}")
+    endpoint: dict[str, str] = Field(
+        default_factory=dict,
+        description="attributes of the PJSIP endpoints made for trunks, over ours: context (`roomline`), allow (`ulaw,alaw,g722`), …",
+    )
+
+    @model_validator(mode="after")
+    def _nobody_gets_around(self) -> Self:
+        if wrong := {"auth", "aors", "type"} & self.endpoint.keys():
+            raise ValueError(f"endpoint: {', '.join(sorted(wrong))} is what the trunk is made of, and stays as it is")
+        return self
+
+    def options(self) -> AriOptions:
+        return AriOptions(self.url, self.user, self.secret.get_secret_value(), tuple(self.endpoint.items()))
+
+
 class Asterisk(Part):
     """One Asterisk."""
 
     kind: Literal["asterisk"] = Field(default="asterisk", description="what it is")
     name: str = Field(min_length=1, description="your name for it, in logs and records")
     ami: Ami = Field(description="its manager interface")
+    ari: AriAccess | None = Field(default=None, description="its REST interface, for trunks with a user and a password")
     trusted_endpoints: dict[str, str] = Field(
         default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
     )
@@ -98,6 +121,7 @@ class Asterisk(Part):
             user=self.ami.user,
             secret=self.ami.secret.get_secret_value(),
             trusted_endpoints=self.trusted_endpoints,
+            ari=self.ari.options() if self.ari is not None else None,
         )
 
 

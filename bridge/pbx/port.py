@@ -1,11 +1,12 @@
 """What the story of a call needs of a phone system: legs, their events, and nothing of how AMI or ESL say it."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from bridge.model.caller import Caller
+from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import Ending, EndReason
 from bridge.model.media_address import MediaAddress
 
@@ -155,6 +156,13 @@ class Pbx(Protocol):
 
     async def run(self) -> None:
         """Keep the connection; returns only when cancelled (or raises `Superseded`). Everything else works while this runs."""
+
+    def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
+        """Have the PBX ask the callers of these trunks for their credentials from now on, and of no others; what is not ours there is
+        left alone. Done in the background, within a second as long as the PBX answers, and again whenever it was away."""
+
+    def refusals(self) -> AsyncIterator[Refusal]:
+        """Callers whom the PBX did not let in because of their credentials, to one reader."""
 
     def legs(self) -> AsyncIterator[Leg]:
         """New calls and, after a (re)start of ours, those still up in our contexts; never one that fell back, never one twice."""

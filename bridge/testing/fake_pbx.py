@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum, auto
 
 from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.model.caller import Caller
+from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import MediaAddress
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
@@ -247,6 +248,9 @@ class FakePbx:
         self._world = world
         self._name = name
         self._legs: asyncio.Queue[Leg | None] = asyncio.Queue()
+        self._refusals: asyncio.Queue[Refusal] = asyncio.Queue()
+        self.credentials: tuple[TrunkCredentials, ...] = ()
+        """What its callers are asked for."""
 
     @property
     def name(self) -> str:
@@ -264,6 +268,17 @@ class FakePbx:
 
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
+
+    def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
+        self.credentials = tuple(trunks)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A caller is turned away at the door."""
+        self._refusals.put_nowait(refusal)
+
+    async def refusals(self) -> AsyncIterator[Refusal]:
+        while True:
+            yield await self._refusals.get()
 
     def legs(self) -> AsyncIterator[Leg]:
         return until_none(self._legs)

@@ -10,6 +10,7 @@ One call, one transaction at a time, PCMU and RFC 4733 keys, loopback: nothing h
 """
 
 import asyncio
+import hashlib
 import itertools
 import random
 import re
@@ -88,8 +89,17 @@ class SipMessage:
 class Phone:
     """`async with Phone(address)`: the phone of one caller, who calls that address. At its end the call is hung up."""
 
-    def __init__(self, to: SipAddress, *, caller: str = "", refer_answer: str = "202 Accepted", refer_status: int = 200) -> None:
-        """Without `caller` each phone has a number of its own. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
+    def __init__(
+        self,
+        to: SipAddress,
+        *,
+        caller: str = "",
+        credentials: tuple[str, str] | None = None,
+        refer_answer: str = "202 Accepted",
+        refer_status: int = 200,
+    ) -> None:
+        """Without `caller` each phone has a number of its own. `credentials`: user and password for who asks for them; the first time
+        only. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
         of that then. With 100 it goes on ringing there, until `tell_transfer`."""
         self.caller = caller or f"+1555999{next(_numbers):04d}"
         self.requests: list[SipMessage] = []
@@ -99,7 +109,11 @@ class Phone:
         self.frames_heard = 0
         self.heard = bytearray()
         """The payloads of the PCMU that has come, one after the other: 8,000 a second, and what is between two packets is not in it."""
+        self.challenge: SipMessage | None = None
+        """The answer that asked for credentials."""
         self._to = to
+        self._credentials = credentials
+        self._authorization: list[str] = []
         self._refer_answer = refer_answer
         self._refer_status = refer_status
         self._call_id = secrets.token_hex(8)
@@ -138,6 +152,12 @@ class Phone:
         self._number = f"<sip:{number}@{self._to[0]}:{self._to[1]}>"
         self._target = self._number.strip("<>")
         self.final = await self._transaction("INVITE", self._sdp("sendrecv"), timeout)
+        if self.final.status in (401, 407):
+            self.challenge = self.final
+            if self._credentials is not None:
+                self._authorization = [_authorization(self.final, *self._credentials, self._target)]
+                self._remote = ""
+                self.final = await self._transaction("INVITE", self._sdp("sendrecv"), timeout)
         self._remote = self.final["To"]
         if self.final.status < 300:
             self._target = self.final["Contact"].partition("<")[2].partition(">")[0]
@@ -235,6 +255,7 @@ class Phone:
             f"Call-ID: {self._call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:{self.caller}@{host}:{port}>",
+            *(self._authorization if method == "INVITE" else []),
             *(["Content-Type: application/sdp"] if body.startswith("v=0") else []),
             *(["Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag"] if method == "NOTIFY" else []),
             f"Content-Length: {len(body)}",
@@ -325,6 +346,25 @@ def _linear(payload: bytes) -> Samples:
     exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)
     size = (((mantissa << 3) + 0x84) << exponent) - 0x84
     return np.where(code & 0x80, -size, size).astype(np.int16)
+
+
+def _authorization(challenge: SipMessage, user: str, password: str, uri: str) -> str:
+    """RFC 3261 §22.4, as of RFC 2617 with qop=auth."""
+    proxy = challenge.status == 407
+    asked = dict(re.findall(r'(\w+)="?([^",]*)"?', challenge["Proxy-Authenticate" if proxy else "WWW-Authenticate"]))
+    nonce_count, client_nonce = "00000001", secrets.token_hex(8)
+
+    def md5(*parts: str) -> str:
+        return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
+
+    first, second = md5(user, asked["realm"], password), md5("INVITE", uri)
+    response = md5(first, asked["nonce"], nonce_count, client_nonce, "auth", second)
+    quoted = user.replace("\\", "\\\\").replace('"', '\\"')
+    return (
+        f'{"Proxy-" if proxy else ""}Authorization: Digest username="{quoted}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", '
+        f'uri="{uri}", response="{response}", algorithm=MD5, qop=auth, nc={nonce_count}, cnonce="{client_nonce}"'
+        + (f', opaque="{asked["opaque"]}"' if "opaque" in asked else "")
+    )
 
 
 class _Ear(asyncio.DatagramProtocol):

@@ -160,13 +160,14 @@ class Stack:
         """What was given, with this run's places and secrets laid over it."""
         manager = self.pbx.settings.roomline
         ami = {"host": manager.host, "port": manager.port, "user": manager.user, "secret": self._secret("ami", manager.secret)}
+        ari = {"url": f"http://{LOOPBACK}:{self.pbx.settings.http_port}", "secret": self._secret("ari", self.pbx.settings.ari_secret)}
         pbx = self._configuration.get("pbx")
         first = pbx[0] if isinstance(pbx, list) and pbx and isinstance(pbx[0], Mapping) else {}
         api = {"api": {**self._given("api"), "listen": self.api_address}} if "api" in self._configuration else {}
         return {
             **self._configuration,
             **api,
-            "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami}],
+            "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami, "ari": ari}],
             "media": {**self._given("media"), "listen": f"{LOOPBACK}:0", "sockets": str(self.folder / "run")},
             "http": {**self._given("http"), "listen": self.http_address},
             "store": self._configuration.get("store", f"sqlite:///{self.folder / 'roomline.db'}"),

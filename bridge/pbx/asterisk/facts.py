@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
 from bridge.model.caller import Caller
+from bridge.pbx.asterisk.credentials import trunk_of
 
 _WIDEBAND = re.compile(r"g722|g719|opus|slin(16|24|32|44|48)|silk(12|16|24)|speex(16|32)|siren|amrwb", re.IGNORECASE)
 _HOST = re.compile(r"@(\[[0-9A-Fa-f:.]+\]|[^>;:\s]+)")
@@ -25,7 +26,7 @@ def read_caller(facts: str, headers: str, trusted_endpoints: Mapping[str, str]) 
         sip_call_id=known.get("call_id", ""),
         sip_tag=known.get("tag", ""),
         endpoint=endpoint,
-        trunk_id=trusted_endpoints.get(endpoint, "") if endpoint else "",
+        trunk_id=trusted_endpoints.get(endpoint, "") or trunk_of(endpoint) if endpoint else "",
         headers=dict(_pairs(headers)),
         wideband=_WIDEBAND.search(known.get("formats", "").split("|")[0]) is not None,
     )

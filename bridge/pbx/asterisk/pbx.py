@@ -15,11 +15,15 @@ from functools import partial
 import structlog
 
 from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
+from bridge.pbx.asterisk.ari import AriOptions
+from bridge.pbx.asterisk.credentials import Credentials, trunk_of
 from bridge.pbx.asterisk.facts import is_sip, read_caller
 from bridge.pbx.asterisk.leg import AsteriskLeg, carry_out
 from bridge.pbx.asterisk.notes import NOTE, read_note
 from bridge.pbx.asterisk.places import CONTEXTS, Place, Places
+from bridge.pbx.asterisk.refusals import Refusals
 from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire, WireOptions
 from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
 
@@ -53,6 +57,8 @@ class AsteriskOptions:
     user: str = "roomline"
     secret: str = field(default="", repr=False)
     trusted_endpoints: Mapping[str, str] = field(default_factory=dict)
+    ari: AriOptions | None = None
+    """Without it no trunk's credentials are asked for."""
     media_lease: int = 10
     action_timeout: float = 5.0
     ping_interval: float = 2.0
@@ -76,6 +82,8 @@ class AsteriskPbx:
     def __init__(self, options: AsteriskOptions) -> None:
         self._options = options
         self._wire = Wire(options.wire())
+        self._credentials = Credentials(options.ari, options.name) if options.ari is not None else None
+        self._refusals = Refusals()
         self._legs: dict[str, AsteriskLeg] = {}
         self._new: asyncio.Queue[Leg] = asyncio.Queue()
         self._epoch = 0
@@ -90,6 +98,7 @@ class AsteriskPbx:
         self._bridged_away: set[str] = set()
         self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._look = asyncio.Lock()
+        self._said_no_ari = False
         self._version = ""
         self._trouble = "not connected yet"
 
@@ -105,6 +114,9 @@ class AsteriskPbx:
                 group.create_task(self._beat())
                 group.create_task(self._renew())
                 group.create_task(self._do_chores())
+                group.create_task(self._refusals.run())
+                if self._credentials is not None:
+                    group.create_task(self._credentials.run())
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
@@ -113,8 +125,22 @@ class AsteriskPbx:
         while True:
             yield await self._new.get()
 
+    def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
+        trusted = set(self._options.trusted_endpoints.values())
+        wanted = [trunk for trunk in trunks if trunk.trunk_id not in trusted]
+        if self._credentials is not None:
+            self._credentials.keep(wanted)
+        elif wanted and not self._said_no_ari:
+            self._said_no_ari = True
+            log.error("trunks have credentials that this PBX asks nobody for: give it `ari`", pbx=self.name, trunks=len(wanted))
+
+    def refusals(self) -> AsyncIterator[Refusal]:
+        return self._refusals.read()
+
     async def health(self) -> PbxHealth:
-        return PbxHealth(self._wire.connected, self._version, "" if self._wire.connected else self._trouble)
+        if not self._wire.connected:
+            return PbxHealth(connected=False, version=self._version, detail=self._trouble)
+        return PbxHealth(connected=True, version=self._version, detail=self._credentials.trouble if self._credentials is not None else "")
 
     async def make_sure(self) -> None:
         """After an absence (stopped, disconnected) look at what has become of our calls before anything is said about them."""
@@ -140,6 +166,8 @@ class AsteriskPbx:
                     self._understand(item)
 
     async def _came_up(self) -> None:
+        if self._credentials is not None:
+            self._credentials.look_again()
         try:
             await self._look_around()
         except Unavailable as error:
@@ -156,6 +184,9 @@ class AsteriskPbx:
                 leg.happened(ControlLost())
 
     def _understand(self, event: Event) -> None:
+        if trunk_of(event["AccountID"]):
+            self._refusals.heard(event)
+            return
         leg = self._legs.get(event["Uniqueid"])
         if leg is None:
             self._understand_a_strangers(event)

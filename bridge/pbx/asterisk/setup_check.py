@@ -61,7 +61,9 @@ async def _get(wire: Wire, expression: str) -> str | None:
 async def _may_command(wire: Wire, options: AsteriskOptions) -> Finding:
     answer = await wire.action("Getvar", {"Variable": HEARTBEAT})
     if "permission" in answer.message.lower():
-        return Finding(False, f"the user {options.user} may not command calls", "give it `write = call` and `read = call,dtmf,user`")
+        return Finding(
+            False, f"the user {options.user} may not command calls", "give it `write = call` and `read = call,dtmf,user,security`"
+        )
     return Finding(True, f"the user {options.user} may command calls")
 
 

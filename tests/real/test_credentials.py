@@ -1,0 +1,180 @@
+"""A trunk with a user and a password, made over LiveKit's API: SIP phones with the right ones get in, others do not, and it is told why."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from livekit.api import LiveKitAPI
+from livekit.protocol import sip
+
+from bridge.model.credentials import TrunkCredentials
+from bridge.model.ending import EndedBy, EndReason
+from bridge.model.record import CallRecord
+from bridge.model.trunk import InboundTrunk
+from bridge.pbx.asterisk.ari import Ari, AriOptions
+from bridge.pbx.asterisk.credentials_check import check_credentials
+from bridge.settings import Settings
+from bridge.store.port import Edit
+from bridge.store.sqlite_objects import SqliteObjects
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.pbx_config import CARRIER_ENDPOINT
+from bridge.testing.phone import Phone
+from bridge.testing.stack import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY, SECRET = "devkey", "a-secret-of-thirty-two-characters!"
+USER, PASSWORD = "sales dept, ünit", 'p:ä"ss, w\\rd;☎'
+WITHIN = 1.0
+"""Seconds from the API's answer until it counts."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    configuration = {
+        "rooms": {"kind": "local", "participants": [{"rooms": "echo*", "kind": "echo"}]},
+        "api": {"keys": {KEY: SECRET}},
+        "phone_numbers": [{"e164_format": "+15550999"}],
+    }
+    async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def livekit(stack: Stack) -> AsyncIterator[Any]:
+    async with LiveKitAPI(f"http://{stack.api_address}", KEY, SECRET) as client:
+        yield client.sip
+
+
+async def made(livekit: Any, number: str, **fields: Any) -> sip.SIPInboundTrunkInfo:
+    """A trunk for this number, and a rule into the echo for its calls."""
+    info = sip.SIPInboundTrunkInfo(numbers=[number], auth_username=USER, auth_password=PASSWORD, **fields)
+    trunk: sip.SIPInboundTrunkInfo = await livekit.create_inbound_trunk(sip.CreateSIPInboundTrunkRequest(trunk=info))
+    rule = sip.SIPDispatchRule(dispatch_rule_direct=sip.SIPDispatchRuleDirect(room_name=f"echo-{number}"))
+    asked = sip.SIPDispatchRuleInfo(rule=rule, trunk_ids=[trunk.sip_trunk_id])
+    await livekit.create_dispatch_rule(sip.CreateSIPDispatchRuleRequest(dispatch_rule=asked))
+    return trunk
+
+
+async def status(stack: Stack, number: str, credentials: tuple[str, str] | None, **phone: Any) -> tuple[int, str]:
+    """The final answer's, and the call id."""
+    async with Phone(stack.pbx.sip_address, credentials=credentials, **phone) as caller:
+        answer = await caller.call(number)
+        return answer.status, answer["Call-ID"]
+
+
+async def becomes(stack: Stack, number: str, credentials: tuple[str, str] | None, wanted: int, within: float = WITHIN) -> None:
+    """Raises AssertionError when it is not so by then."""
+    began = time.monotonic()
+    while (found := (await status(stack, number, credentials))[0]) != wanted:
+        assert time.monotonic() - began < within, f"{found} and not {wanted}"
+        await asyncio.sleep(0.05)
+
+
+async def record_of(stack: Stack, sip_call_id: str, within: float = 12.0) -> CallRecord:
+    deadline = time.monotonic() + within
+    while not (found := [record for record in stack.server.call_records() if record.sip_call_id == sip_call_id]):
+        assert time.monotonic() < deadline, "no record"
+        await asyncio.sleep(0.1)
+    assert len(found) == 1
+    return found[0]
+
+
+async def test_given_a_trunk_with_credentials_then_who_has_them_is_in_the_room_and_nobody_else(stack: Stack, livekit: Any) -> None:
+    trunk = await made(livekit, "+15550200")
+    await becomes(stack, "+15550200", (USER, PASSWORD), 200)
+    answered, call_id = await status(stack, "15550200", (USER, PASSWORD))
+    record = await record_of(stack, call_id)
+    assert (answered, record.trunk_id, record.room) == (200, trunk.sip_trunk_id, "echo-+15550200")
+
+    why = "the user or the password is another one"
+    for credentials, said in (((USER, "another"), why), (("another", PASSWORD), why), (None, "the caller gave no credentials")):
+        # From addresses of their own: of one there is a record a minute.
+        answered, call_id = await status(stack, "+15550200", credentials)
+        assert answered == 401
+        if credentials != ("another", PASSWORD) and credentials is not None:
+            refused = await record_of(stack, call_id)
+            assert (refused.end_reason, refused.ended_by, refused.sip_status) == (EndReason.UNAUTHORIZED, EndedBy.PBX, 401)
+            assert (refused.trunk_id, refused.source_address, refused.detail) == (trunk.sip_trunk_id, "127.0.0.1", said)
+            assert trunk.sip_trunk_id in refused.trace["verdict"]["summary"]
+
+    # A call to another number is asked for nothing.
+    assert (await status(stack, "+15550999", None))[0] == 404
+    # And whoever calls himself as the trunk's endpoint is asked all the same.
+    assert (await status(stack, "+15550999", None, caller=f"roomline-trunk-{trunk.sip_trunk_id}"))[0] == 401
+
+
+async def test_given_a_caller_without_credentials_then_that_is_told(stack: Stack, livekit: Any) -> None:
+    trunk = await made(livekit, "+15550201")
+    await asyncio.sleep(WITHIN)
+    answered, call_id = await status(stack, "+15550201", None)
+    refused = await record_of(stack, call_id)
+    assert (answered, refused.trunk_id, refused.detail) == (401, trunk.sip_trunk_id, "the caller gave no credentials")
+
+
+async def test_given_a_trunk_that_is_changed_and_deleted_then_so_are_its_callers(stack: Stack, livekit: Any) -> None:
+    trunk = await made(livekit, "+15550202")
+    await becomes(stack, "+15550202", (USER, PASSWORD), 200)
+    await livekit.update_inbound_trunk_fields(trunk.sip_trunk_id, auth_password="new")
+    await becomes(stack, "+15550202", (USER, "new"), 200)
+    assert (await status(stack, "+15550202", (USER, PASSWORD)))[0] == 401
+    await livekit.update_inbound_trunk_fields(trunk.sip_trunk_id, numbers=["+15550203"])
+    await becomes(stack, "+15550203", (USER, "new"), 200)
+    assert (await status(stack, "+15550202", None))[0] == 404
+    await livekit.delete_trunk(sip.DeleteSIPTrunkRequest(sip_trunk_id=trunk.sip_trunk_id))
+    await becomes(stack, "+15550203", None, 404)
+    assert not [name for name in await endpoints(stack) if trunk.sip_trunk_id in name]
+
+
+async def test_given_a_restart_of_asterisk_and_of_roomline_then_the_same_are_asked_and_what_was_deleted_meanwhile_is_gone(
+    stack: Stack, livekit: Any
+) -> None:
+    stays, goes = await made(livekit, "+15550204"), await made(livekit, "+15550205")
+    await becomes(stack, "+15550204", (USER, PASSWORD), 200)
+    await stack.pbx.kill()
+    await stack.pbx.start()
+    # Whether or not Asterisk had written its database when it was killed, nobody gets in unasked: it asks, or Roomline refuses.
+    assert (await status(stack, "+15550204", None))[0] in (401, 403)
+    await becomes(stack, "+15550204", (USER, PASSWORD), 200, within=10.0)
+    await stack.server.stop()
+    await _delete_from_the_store(stack, goes.sip_trunk_id)
+    await stack.server.start()
+    await becomes(stack, "+15550204", (USER, PASSWORD), 200)
+    await becomes(stack, "+15550205", None, 404)
+    names = await endpoints(stack)
+    assert f"roomline-trunk-{stays.sip_trunk_id}" in names
+    assert f"roomline-trunk-{goes.sip_trunk_id}" not in names
+    assert {CARRIER_ENDPOINT, "anonymous"} <= set(names)  # the operator's own are as they were
+
+
+async def _delete_from_the_store(stack: Stack, trunk_id: str) -> None:
+    async with SqliteObjects(stack.server.store) as store:
+        await store.change(lambda _: Edit(delete=((InboundTrunk, trunk_id),)))
+
+
+async def endpoints(stack: Stack) -> list[str]:
+    settings = stack.pbx.settings
+    async with Ari(AriOptions(f"http://127.0.0.1:{settings.http_port}", "roomline", settings.ari_secret)) as ari:
+        return await ari.endpoints()
+
+
+async def test_given_all_of_this_then_no_password_stands_in_any_log(stack: Stack) -> None:
+    for log in (stack.folder / "roomline.log", *(stack.folder / "pbx" / "log").rglob("*")):
+        if log.is_file():
+            assert PASSWORD not in log.read_text(errors="replace"), log
+
+
+async def test_given_this_asterisk_then_the_check_finds_that_it_keeps_credentials(stack: Stack) -> None:
+    pbx = Settings.load(stack.server.config, {}).settings.pbx[0]
+    options = pbx.options()
+    (found,) = await check_credentials(options, [TrunkCredentials("ST_a", "u", "p", numbers=("+1",))])
+    assert (found.ok, found.text) == (True, "ARI keeps the trunks' credentials in Asterisk")
+    assert options.ari is not None
+    wrong = replace(options, ari=replace(options.ari, secret="wrong"))
+    (found,) = await check_credentials(wrong, [])
+    assert (found.ok, "the secret is another one" in found.text) == (False, True)
+    assert not [name for name in await endpoints(stack) if name.endswith("check")]
