@@ -129,7 +129,7 @@ async def test_given_a_trunk_that_is_changed_and_deleted_then_so_are_its_callers
     await becomes(stack, "+15550203", None, 404)
     # What identifies its calls goes first, the endpoint after it.
     async with asyncio.timeout(WITHIN):
-        while [name for name in await endpoints(stack) if trunk.sip_trunk_id in name]:
+        while [name for name in await endpoints(stack) if trunk.sip_trunk_id in name]:  # noqa: ASYNC110  (nothing tells of the moment)
             await asyncio.sleep(0.05)
 
 
@@ -149,7 +149,7 @@ async def test_given_a_restart_of_asterisk_and_of_roomline_then_the_same_are_ask
     await becomes(stack, "+15550204", (USER, PASSWORD), 200)
     await becomes(stack, "+15550205", None, 404)
     async with asyncio.timeout(WITHIN):
-        while f"roomline-trunk-{goes.sip_trunk_id}" in (names := await endpoints(stack)):
+        while f"roomline-trunk-{goes.sip_trunk_id}" in (names := await endpoints(stack)):  # noqa: ASYNC110  (as above)
             await asyncio.sleep(0.05)
     assert f"roomline-trunk-{stays.sip_trunk_id}" in names
     assert {CARRIER_ENDPOINT, "anonymous"} <= set(names)  # the operator's own are as they were
