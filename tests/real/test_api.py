@@ -16,7 +16,7 @@ import pytest_asyncio
 import yaml
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from livekit.api import LiveKitAPI, SIPGrants, TwirpError
+from livekit.api import LiveKitAPI, SIPGrants, TwirpError, VideoGrants
 from livekit.protocol import models, room, sip
 from livekit.protocol.models import ListUpdate
 
@@ -78,6 +78,7 @@ async def ours(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LiveKi
                     "store": redis.url,
                     "records": f"sqlite:///{folder / 'roomline.db'}",
                     "api": {"listen": "127.0.0.1:0", "keys": {KEY: SECRET}},
+                    "outbound": {"allow": ["*", "*@*"]},
                 }
             )
         )
@@ -297,7 +298,36 @@ async def of_rules(run: Sequence) -> None:
         await run.ask(api.delete_dispatch_rule(sip.DeleteSIPDispatchRuleRequest(sip_dispatch_rule_id=rule_id)))
 
 
-@pytest.mark.parametrize("ask", [of_inbound_trunks, of_outbound_trunks, of_rules])
+async def of_transfers(run: Sequence) -> None:
+    """What is refused, and in which order: each of these has all that is looked at later wrong as well. Who is handed on needs a call."""
+    service = run.client.sip
+    calls, lobby = SIPGrants(call=True), VideoGrants(room_admin=True, room="lobby")
+    good = {"room_name": "lobby", "participant_identity": "nobody"}
+    bad_header = {"headers": {"Call-ID": "x"}}
+    for grants, video, fields in (
+        (SIPGrants(), None, {}),
+        (calls, lobby, {"room_name": "lobby"}),
+        (calls, lobby, {"participant_identity": "nobody"}),
+        (SIPGrants(), lobby, good),
+        (SIPGrants(admin=True), lobby, good),
+        (calls, None, good),
+        (calls, VideoGrants(room="lobby"), good),
+        (calls, VideoGrants(room_admin=True), good),
+        (calls, VideoGrants(room_admin=True, room="other"), good),
+        (calls, lobby, {**good, **bad_header}),
+        (calls, lobby, {**good, **bad_header, "transfer_to": "5105550100"}),
+        (calls, lobby, {**good, **bad_header, "transfer_to": "http://example.com"}),
+        (calls, lobby, {**good, **bad_header, "transfer_to": "SIP:a@example.com"}),
+        (calls, lobby, {**good, **bad_header, "transfer_to": "tel:+15105550100"}),
+        (calls, lobby, {**good, "headers": {"X-A": "line\r\nbreak"}, "transfer_to": "<sip:a@example.com>"}),
+        (calls, lobby, {**good, "transfer_to": "<sip:a@example.com>"}),
+        (calls, lobby, {**good, "transfer_to": "tel:+15105550100", "headers": {"Referred-By": "<sip:u7@example.com"}}),
+    ):
+        headers, request = service._auth_header(video, sip=grants), sip.TransferSIPParticipantRequest(**fields)
+        await run.ask(service._client.request("SIP", "TransferSIPParticipant", request, headers, sip.TransferSIPParticipantResponse))
+
+
+@pytest.mark.parametrize("ask", [of_inbound_trunks, of_outbound_trunks, of_rules, of_transfers])
 async def test_given_the_same_questions_then_roomline_answers_as_livekit(
     ours: LiveKitAPI, livekits: LiveKitAPI, ask: Callable[[Sequence], Awaitable[None]]
 ) -> None:
