@@ -280,3 +280,15 @@ def test_given_a_controller_with_livekit_rooms_then_the_native_sdk_is_not_in_its
     """A panic in the SDK ends its process: that must never be the one that controls calls (DESIGN §8)."""
     code = "import sys, bridge.app, bridge.cli; sys.exit('livekit.rtc' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_given_livekits_rooms_when_somebody_who_is_no_caller_is_to_be_handed_on_then_its_server_is_asked_who_that_is(
+    tmp_path: Path,
+) -> None:
+    rooms = f"rooms: {{kind: livekit, url: 'ws://127.0.0.1:1', key: key, secret: {SECRET}}}\n"
+    more = rooms + f"outbound: {{allow: ['+1*']}}\napi: {{listen: '127.0.0.1:0', keys: {{key: {SECRET}}}}}\n"
+    async with Application(load(tmp_path, more)) as app, api.LiveKitAPI(f"http://127.0.0.1:{app.api_port}", "key", SECRET) as client:
+        request = sip.TransferSIPParticipantRequest(room_name="lobby", participant_identity="agent", transfer_to="tel:+1")
+        with pytest.raises(api.TwirpError, match=r"LiveKit cannot be reached \(127\.0\.0\.1:1\)") as refused:
+            await client.sip.transfer_sip_participant(request)
+        assert refused.value.code == "unavailable"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bridge.call.registry import NoSuchCall
-from bridge.errors import Unavailable
+from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
@@ -59,6 +59,20 @@ def _node_lost(on: Stage, leg: FakeLeg) -> None:
     leg.lose_media()
 
 
+def _node_away(on: Stage, leg: FakeLeg) -> None:
+    """For good, and there is another one."""
+
+    async def away(name: str) -> None:
+        if not name.startswith("leg."):
+            raise NodeGone("away")
+
+    if len(on.nodes) == 1:
+        # Its audio is its own; what it asks of the world is never away.
+        on.nodes.append(FakeNode(FakeWorld(invited=on.world.invited), room_for=1000, company=True))
+        on.world.before = away
+        _at_the_seat(SeatLost())(on, leg)  # the first that is asked of the node
+
+
 async def _transfer(on: Stage, _leg: FakeLeg) -> None:
     for call in on.registry.calls():
         try:
@@ -96,6 +110,7 @@ EVENTS: dict[str, Event] = {
     "transfer taken": _transfer_outcome(True),
     "transfer refused": _transfer_outcome(False),
     "node lost": _node_lost,
+    "node away": _node_away,
     "deaf": lambda on, _: setattr(on.node, "deaf", True),
     "rooms down": lambda on, _: setattr(on.node, "rooms_down", True),
     "store breaks": lambda on, _: setattr(on.store, "broken", True),
