@@ -74,7 +74,7 @@ def test_given_no_signature_then_it_is_refused_whatever_it_calls_itself(name: st
         KEYS.grants(bearer(unsigned))
 
 
-@pytest.mark.parametrize("exp", [None, int(NOW - 30)])
+@pytest.mark.parametrize("exp", [None, int(NOW - 30)], ids=["no end", "thirty seconds ago"])  # an id is the same in every process
 def test_given_clocks_a_little_apart_or_no_end_then_it_is_taken(exp: int | None) -> None:
     assert KEYS.grants(bearer(token(exp=exp) if exp else jwt.encode({"iss": "devkey"}, SECRET)), now=NOW) is not None
 
