@@ -18,6 +18,7 @@ from bridge.api.auth import Keys
 from bridge.api.control import Control, Parts
 from bridge.api.health import Health, serve_health
 from bridge.api.node_figures import CountingNode, NodeFigures
+from bridge.api.outbound import Limits, Outbound
 from bridge.api.phone_number_messages import SERVICE as PHONE_NUMBER_SERVICE
 from bridge.api.phone_numbers import PhoneNumbers
 from bridge.api.server import serve_api
@@ -26,7 +27,7 @@ from bridge.api.transfer import Transfers, nobody_else
 from bridge.api.twirp import Service, Twirp
 from bridge.call.clock import SystemClock
 from bridge.call.refusals import Refusals
-from bridge.call.registry import Registry, random_letters
+from bridge.call.registry import Registry, new_call_id, random_letters
 from bridge.call.session import Story
 from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
@@ -120,7 +121,9 @@ class Application:
             stack.push_async_callback(lookup.close)
             is_there = lookup.is_there
         transfers = Transfers(self.registry, settings.outbound.allowed(), random_letters, is_there)
-        sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods()}
+        limits = Limits(settings.outbound.allowed(), settings.outbound.max_minutes * 60)
+        outbound = Outbound(self.registry, self.pbxes, self.objects, limits, SystemClock(), new_call_id)
+        sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods(), **outbound.methods()}
         numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
         services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
         keys = Keys(settings.api_keys)

@@ -25,6 +25,10 @@ class NodeGone(Unavailable):
     """The node that carried the call's sound is gone; the call needs a new one."""
 
 
+class CannotDial(RoomlineError):  # noqa: N818  (an answer, not a fault)
+    """The PBX has no way to call somebody; the text says what its operator can do."""
+
+
 class LegGone(RoomlineError):  # noqa: N818  (an ordinary event in a call's life)
     """The phone call this was meant for has ended; `Leg.ended()` tells how."""
 

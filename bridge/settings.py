@@ -101,6 +101,9 @@ class Asterisk(Part):
     kind: Literal["asterisk"] = Field(default="asterisk", description="what it is")
     name: str = Field(min_length=1, description="your name for it, in logs and records")
     ami: Ami = Field(description="its manager interface")
+    outbound_endpoints: dict[str, str] = Field(
+        default_factory=dict, description="outbound trunk id → PJSIP endpoint by which its calls go out: a carrier that you have chosen"
+    )
     ari: AriAccess | None = Field(default=None, description="its REST interface, for trunks with a user and a password")
     trusted_endpoints: dict[str, str] = Field(
         default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
@@ -121,6 +124,7 @@ class Asterisk(Part):
             user=self.ami.user,
             secret=self.ami.secret.get_secret_value(),
             trusted_endpoints=self.trusted_endpoints,
+            outbound_endpoints=self.outbound_endpoints,
             ari=self.ari.options() if self.ari is not None else None,
         )
 
@@ -305,9 +309,12 @@ class Outbound(Part):
 
     allow: tuple[str, ...] = Field(
         default=(),
-        description="patterns of numbers (`+49*`) and SIP addresses (`*@sip.example.com`) to which calls may be handed on; `*` stands for "
-        "any characters, `?` for one; none by default",
+        description="patterns of numbers (`+49*`) and SIP addresses (`*@sip.example.com`) that may be called, and to which calls may be "
+        "handed on; `*` stands for any characters, `?` for one; none by default",
     )
+
+    max_calls: int = Field(default=10, ge=0, description="calls out at the same time")
+    max_minutes: float = Field(default=60.0, gt=0, le=1440, description="minutes that a call out may take, whatever its request says")
 
     @field_validator("allow")
     @classmethod
@@ -419,7 +426,7 @@ class Settings(BaseSettings):
         return Directory(self.trunks, self.dispatch_rules, self.phone_numbers, self.unknown_trunks)
 
     def registry(self) -> RegistryOptions:
-        return RegistryOptions(call_limit=self.calls.limit)
+        return RegistryOptions(call_limit=self.calls.limit, outgoing_limit=self.outbound.max_calls)
 
     @classmethod
     def load(cls, path: Path, environment: Mapping[str, str] | None = None) -> "Loaded":

@@ -7,6 +7,7 @@ from bridge.model.caller import Caller
 from bridge.model.ending import EndReason
 
 RINGING, ACTIVE, HANGUP = "ringing", "active", "hangup"
+DIALING, AUTOMATION = "dialing", "automation"
 CALL_STATUS = "sip.callStatus"
 
 STATUS_STAYS = frozenset(

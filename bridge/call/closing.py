@@ -44,6 +44,8 @@ class Closing:
         answered = call.answered
         await self.close_sound(call)
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
+        call.progress.why = record
+        call.progress.over.set()
         await self._keep(record)
         self._tell(record)
 

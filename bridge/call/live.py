@@ -38,6 +38,16 @@ KeyEvent = str | AskAgain | PromptEnded
 
 
 @dataclass(slots=True)
+class Progress:
+    """How far a call has come, for who waits for it: seated, answered, over (`why` then says how)."""
+
+    seated: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    why: CallRecord | None = None
+
+
+@dataclass(slots=True)
 class Call:
     """One live call. Written by its own story only; everybody else reads `snapshot()` or leaves an order.
 
@@ -60,6 +70,7 @@ class Call:
     handing_on: HandingOn | None = None
     trace: dict[str, Any] = field(default_factory=dict)
     keys: "asyncio.Queue[KeyEvent]" = field(default_factory=lambda: asyncio.Queue(KEYS_KEPT))
+    progress: Progress = field(default_factory=Progress)
     orders: "asyncio.Queue[Order]" = field(default_factory=asyncio.Queue)
     control: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -37,8 +37,10 @@ class CallOver(Exception):  # noqa: N818  (the end of a call is no error)
         self.seen_status = seen_status
 
 
-def leg_ended(ending: Ending, answered: bool) -> CallOver:
-    """What a leg's end means for the story."""
+def leg_ended(ending: Ending, answered: bool, *, outgoing: bool = False) -> CallOver:
+    """What a leg's end means for the story. `outgoing`: the call is one of ours."""
+    if outgoing and not answered and ending.by is not EndedBy.ROOMLINE:
+        return _not_taken(ending)
     if ending.fell_back:
         reason, by = EndReason.FELL_BACK, EndedBy.PBX
     elif ending.taken_away:
@@ -50,6 +52,14 @@ def leg_ended(ending: Ending, answered: bool) -> CallOver:
     else:
         reason, by = EndReason.HANGUP, ending.by
     return CallOver(reason, by, detail=ending.cause, gone=True, seen_status=ending.sip_status)
+
+
+def _not_taken(ending: Ending) -> CallOver:
+    """Who was called did not answer."""
+    if ending.sip_status is None:
+        return CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail=ending.cause, gone=True)
+    reason = EndReason.NO_ANSWER if ending.sip_status in (408, 480) else EndReason.DECLINED
+    return CallOver(reason, EndedBy.CALLER, detail=ending.cause, gone=True, seen_status=ending.sip_status)
 
 
 def room_failed(detail: str, *, falls_back: bool, answered: bool, by: EndedBy = EndedBy.ROOMLINE) -> CallOver:

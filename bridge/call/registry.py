@@ -5,7 +5,7 @@ Each PBX's legs are taken here and each becomes a story of its own; a story's fa
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,13 +13,14 @@ import structlog
 
 from bridge.call.clock import Clock
 from bridge.call.handing_on import Transfer
-from bridge.call.live import Call, HangUp
+from bridge.call.live import Call, HangUp, Progress
 from bridge.call.session import Story, open_call
 from bridge.errors import RoomlineError, Superseded, Unavailable
 from bridge.media.port import Node, Sound
 from bridge.model.ending import EndReason
+from bridge.model.note import CallNote
 from bridge.model.record import CallRecord, LiveCall
-from bridge.pbx.port import Leg, Pbx, TransferFailure, TransferResult
+from bridge.pbx.port import DialRequest, Pbx, TransferFailure, TransferResult
 from bridge.store.port import Journal
 
 log = structlog.get_logger(__name__)
@@ -38,15 +39,20 @@ STOP_TIMEOUT = 60.0
 """Seconds that ending every call may take: each step of it has its own, shorter limit."""
 
 
+class NoRoom(RoomlineError):  # noqa: N818  (an answer, not a fault)
+    """No more calls may go out at the moment."""
+
+
 class NoSuchCall(RoomlineError):  # noqa: N818  (an answer, not a fault)
     """No live call has this id."""
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
-    """`call_limit`: calls at the same time; over it a new one gets 503 or the fallback."""
+    """`call_limit`: calls at the same time; over it a new one gets 503 or the fallback. `outgoing_limit`: of them, calls of ours."""
 
     call_limit: int = 100
+    outgoing_limit: int = 10
 
 
 def random_letters() -> str:
@@ -67,6 +73,8 @@ class Registry:
         self._clock = clock
         self._calls: dict[str, Call] = {}
         self._stories: dict[str, asyncio.Task[None]] = {}
+        self._tellers: dict[str, Callable[[Call], None]] = {}
+        self._placing = 0
         self._draining = False
         self._handing_over = False
         self._idle = asyncio.Event()
@@ -94,19 +102,43 @@ class Registry:
 
     async def run(self, pbx: Pbx, story: Story) -> None:
         """Tell the calls of one PBX until cancelled. Cancelling leaves the calls up in the PBX for whoever takes over."""
-        async with asyncio.TaskGroup() as stories:
-            async for leg in pbx.legs():
-                call = self._enter(leg)
-                if call is not None:
-                    task = stories.create_task(self._tell(call, story), name=f"call {call.call_id}")
-                    self._stories[call.call_id] = task
-                    # Not in the task itself: one that is cancelled before its first step never runs a line.
-                    task.add_done_callback(partial(self._told, call))
+        try:
+            async with asyncio.TaskGroup() as stories:
+                begin = self._tellers[pbx.name] = partial(self._begin, stories, story)
+                async for leg in pbx.legs():
+                    call = None if self._handing_over else self._enter(open_call(leg, new_call_id, self._clock.now()))
+                    if call is not None:
+                        begin(call)
+        finally:
+            self._tellers.pop(pbx.name, None)
 
-    def _enter(self, leg: Leg) -> Call | None:
-        if self._handing_over:
-            return None
-        call = open_call(leg, new_call_id, self._clock.now())
+    def _begin(self, stories: asyncio.TaskGroup, story: Story, call: Call) -> None:
+        task = stories.create_task(self._tell(call, story), name=f"call {call.call_id}")
+        self._stories[call.call_id] = task
+        # Not in the task itself: one that is cancelled before its first step never runs a line.
+        task.add_done_callback(partial(self._told, call))
+
+    async def place(self, pbx: Pbx, request: DialRequest, note: CallNote) -> Progress:
+        """Call somebody; the note says where they are seated. Returns once the PBX calls them. Raises Unavailable, CannotDial, NoRoom."""
+        begin = self._tellers.get(pbx.name)
+        if begin is None or self._draining:
+            raise Unavailable(f"no calls go out by {pbx.name} at the moment")
+        placed = self._placing + sum(call.note.outgoing for call in self._calls.values())
+        if placed >= self._options.outgoing_limit or len(self._calls) + self._placing >= self._options.call_limit:
+            raise NoRoom("as many calls are out as outbound.max_calls and calls.limit allow")
+        self._placing += 1
+        try:
+            leg = await pbx.dial(request)
+        finally:
+            self._placing -= 1
+        call = self._enter(Call(leg, note))
+        if call is None:
+            raise Unavailable(f"a call has the id {note.call_id} already")
+        begin(call)
+        return call.progress
+
+    def _enter(self, call: Call) -> Call | None:
+        leg = call.leg
         if call.call_id in self._calls:
             log.error("two legs have one call id; the second is left to its PBX", call_id=call.call_id, leg=leg.id)
             return None

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -117,11 +118,14 @@ class Story:
     async def _how_it_ended(self, call: Call, what_the_pbx_said: str) -> CallOver:
         try:
             async with asyncio.timeout(self._options.cleaning_timeout):
-                return leg_ended(await call.leg.ended(), call.answered)
+                return leg_ended(await call.leg.ended(), call.answered, outgoing=call.note.outgoing)
         except (TimeoutError, Unavailable):
             return CallOver(EndReason.PBX_GONE, EndedBy.PBX, detail=f"the PBX no longer has the call: {what_the_pbx_said}", gone=True)
 
     async def _steps(self, call: Call, watchers: Watchers, known: bool) -> None:
+        if call.note.state is CallState.DIALING:
+            await self._be_answered(call, watchers)
+            return
         if known:
             await self._go_on(call)
         else:
@@ -133,6 +137,26 @@ class Story:
             watchers.note_down()
         await self._take_seat(call, watchers)
         await self._wait_for_company(call)
+        await self._talk(call)
+        watchers.note_down()
+
+    # A call of ours: from step 5 on, with an answer to wait for
+
+    async def _be_answered(self, call: Call, watchers: Watchers) -> None:
+        """Who is called has a seat before they answer, as in LiveKit: whoever is in the room sees that they are being called."""
+        if call.taken_over:
+            await self._find_sound(call)
+        await remember(call)
+        watchers.note_down()
+        await self._take_seat(call, watchers)
+        call.progress.seated.set()
+        left = max(0.0, (call.note.company_until or 0.0) - self._world.clock.now())
+        try:
+            async with asyncio.timeout(left):
+                await call.leg.picked_up()
+        except TimeoutError:
+            raise CallOver(EndReason.NO_ANSWER, EndedBy.CALLER, status=480, detail="no answer in time") from None
+        call.progress.answered.set()
         await self._talk(call)
         watchers.note_down()
 
@@ -344,6 +368,8 @@ class Story:
         call.change(ticket=call.ticket_with(attributes.CALL_STATUS, attributes.ACTIVE))
         call.leg.set_media_lease(self._options.orphan_limit)
         await self._answer(call, CallState.TALKING)
+        if call.note.digits:
+            await self._press(call)
         if call.seat is None:
             raise RuntimeError("talk comes after the seat")
         try:
@@ -357,6 +383,13 @@ class Story:
         call.seat_is_open = True
         await self._tell_room_of_the_answer(call.seat)
         log.info("talking", room=call.ticket.room_name, participant=call.ticket.identity)
+
+    async def _press(self, call: Call) -> None:
+        """What a machine that has answered is to be told, before anybody in the room hears of it (`sip.callStatus` is `automation`)."""
+        if call.seat is not None:
+            await call.seat.set_attributes({attributes.CALL_STATUS: attributes.AUTOMATION})
+        await command(call, partial(call.leg.send_digits, call.note.digits))
+        await remember(call, digits="")
 
     async def _tell_room_of_the_answer(self, seat: Seat) -> None:
         try:

@@ -107,7 +107,7 @@ class Watchers:
         ending = await self._call.leg.ended()
         if self._outcome is not None:
             await asyncio.wait({self._outcome}, timeout=TRANSFER_AFTER_END)
-        raise leg_ended(ending, self._call.answered)
+        raise leg_ended(ending, self._call.answered, outgoing=self._call.note.outgoing)
 
     async def _leg_events(self) -> None:
         async for event in self._call.leg.events():

@@ -9,6 +9,8 @@ class EndReason(StrEnum):
 
     HANGUP = "hangup"  # the caller hung up after answer
     CANCELLED = "cancelled"  # the caller gave up before answer
+    DECLINED = "declined"  # who was called did not take it; the SIP status says how
+    NO_ANSWER = "no-answer"  # who was called did not answer in time
     NO_CAPACITY = "no-capacity"
     NO_TRUNK = "no-trunk"
     UNAUTHORIZED = "unauthorized"

@@ -22,6 +22,7 @@ class CallState(StrEnum):
 
     RINGING = "ringing"  # nothing decided yet
     PIN = "pin"  # being asked for the PIN
+    DIALING = "dialing"  # somebody is being called, who has not answered yet
     WAITING = "waiting"  # has a room; waits for company, answered or not
     TALKING = "talking"
 
@@ -35,7 +36,7 @@ class CallNote(BaseModel):
 
     `company_until` and `over_at` are the absolute deadlines of the wait for company and of the whole call. The call's sound is not named:
     every node tells by call id what it carries. `metadata_in_rule`: the ticket's metadata was too long to keep, the rule still has it.
-    `media_timeout`: seconds, where the trunk or the rule has its own.
+    `media_timeout`: seconds, where the trunk or the rule has its own. `outgoing`: a call of ours; `digits` are sent once it is answered.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -54,6 +55,8 @@ class CallNote(BaseModel):
     company_until: float | None = None
     over_at: float | None = None
     media_timeout: float | None = Field(default=None, gt=0)
+    outgoing: bool = False
+    digits: str = ""
 
     def to_text(self) -> str:
         """ASCII, one line, a few hundred characters, at most TEXT_LIMIT.

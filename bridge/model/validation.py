@@ -5,14 +5,22 @@ A check raises InvalidObject, or returns soft failures: sentences that refuse no
 
 from collections.abc import Mapping
 
+from bridge.model.countries import COUNTRIES
 from bridge.model.headers import InvalidHeader, check_header_names, check_headers
 from bridge.model.list_update import InvalidUpdate, ListUpdate
 from bridge.model.media import MEDIA_TIMEOUT_LIMIT, MediaConfig
+from bridge.model.participant import Destination, NewParticipant, OutboundConfig
 from bridge.model.rule import DispatchRule, NewDispatchRule
 from bridge.model.trunk import InboundTrunk, LegacyTrunk, OutboundTrunk
 from bridge.model.update import InboundTrunkUpdate, OutboundTrunkUpdate, RuleUpdate
 
 Soft = tuple[str, ...]
+
+SHOWN_LIMIT = 128
+"""Bytes of the name that is shown to who is called."""
+
+_TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~")
+"""RFC 3261's token."""
 
 _CODEC_FORBIDDEN = frozenset(" \t\n\r/")
 
@@ -163,6 +171,50 @@ def _check_lists(*updates: ListUpdate | None) -> None:
                 update.check()
             except InvalidUpdate as error:
                 raise InvalidObject(str(error)) from None
+
+
+def check_new_participant(new: NewParticipant) -> Soft:
+    """§1.11, in its order."""
+    if not (new.sip_trunk_id or new.trunk is not None or new.sip_number):
+        raise InvalidObject("a trunk is missing: its id, or one in the request, or a number to call from")
+    if new.trunk is not None:
+        check_outbound_config(new.trunk)
+    if not new.sip_call_to or "@" in new.sip_call_to:
+        raise InvalidObject("sip_call_to is a number or a user, without an @")
+    if "@" in new.to_user_override or not _TOKEN.issuperset(new.to_user_override):
+        raise InvalidObject("to_user_override is a user, without an @ and without what ends one in a header")
+    if not new.room_name:
+        raise InvalidObject("the room's name is missing")
+    if new.display_name is not None and (
+        len(new.display_name.encode(errors="replace")) > SHOWN_LIMIT or not _is_quotable(new.display_name)
+    ):
+        raise InvalidObject(f"the display name has at most {SHOWN_LIMIT} bytes, and none that a quoted text cannot have")
+    if new.destination is not None:
+        check_destination(new.destination)
+    soft = _check_header_maps(new.headers, {}, {})
+    check_media(new.media)
+    return soft
+
+
+def check_outbound_config(trunk: OutboundConfig) -> Soft:
+    """A trunk within a request, §1.11."""
+    if not trunk.hostname:
+        raise InvalidObject("the trunk's hostname is missing")
+    check_host("hostname", trunk.hostname)
+    check_host("from_host", trunk.from_host)
+    return _check_header_maps({}, trunk.attributes_to_headers, trunk.headers_to_attributes)
+
+
+def check_destination(found: Destination) -> None:
+    """§1.11."""
+    if found.city and not (found.country or found.region):
+        raise InvalidObject("a city alone is no destination: say its country or region")
+    if found.country and found.country not in COUNTRIES:
+        raise InvalidObject("a destination's country must be a valid ISO 3166-1 alpha-2 code")
+
+
+def _is_quotable(text: str) -> bool:
+    return text.isprintable() and '"' not in text and "\\" not in text
 
 
 def check_participant(room_name: str, identity: str) -> None:

@@ -1,7 +1,7 @@
 """What the story of a call needs of a phone system: legs, their events, and nothing of how AMI or ESL say it."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -65,6 +65,20 @@ class TransferResult:
     sip_status: int | None = None
     reason: str = ""
     failure: TransferFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DialRequest:
+    """Somebody to be called. `to`: a number, or the user of a SIP address, that may be called (`model/target.py`), `trunk_id` the outbound
+    trunk, whose way out is the PBX's. `number` and `name` are shown to who is called; `headers` go into the INVITE. `limit`: seconds for
+    an answer."""
+
+    trunk_id: str
+    to: str
+    number: str
+    name: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    limit: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +158,9 @@ class Leg(Protocol):
     async def hang_up(self, reason: EndReason) -> None:
         """End the call. Idempotent: no error if it has ended."""
 
+    async def picked_up(self) -> None:
+        """Returns once who was called has answered; at once on a call that came in and is answered. Never, where they do not."""
+
     async def ended(self) -> Ending:
         """Returns once the call has ended or was taken to the fallback, and again at once when asked again."""
 
@@ -156,6 +173,14 @@ class Pbx(Protocol):
 
     async def run(self) -> None:
         """Keep the connection; returns only when cancelled (or raises `Superseded`). Everything else works while this runs."""
+
+    async def dial(self, request: DialRequest) -> Leg:
+        """Call somebody. Returns once the PBX calls them, before they answer; `Leg.picked_up` and `Leg.ended` tell the rest, the latter
+        with the status of a refusal. Should nobody be there for the call when they answer, it ends within seconds. Raises Unavailable,
+        `CannotDial` where the PBX has no way there."""
+
+    def can_dial(self, trunk_id: str) -> bool:
+        """Whether this PBX has a way out by this trunk."""
 
     def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
         """Have the PBX ask the callers of these trunks for their credentials from now on, and of no others; what is not ours there is

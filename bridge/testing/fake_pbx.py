@@ -6,12 +6,12 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import Enum, auto
 
-from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.errors import CannotDial, LegGone, Superseded, Unavailable
 from bridge.model.caller import Caller
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import MediaAddress
-from bridge.pbx.port import ControlBack, ControlLost, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
+from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
 from bridge.testing.fake_world import Ear, FakeWorld, until_none
 
 
@@ -52,6 +52,7 @@ class FakeLeg:
         self._note = note
         self._pbx = pbx
         self._answered = answered
+        self._picked_up = asyncio.Event()
         self._control = True
         self._taken_away = False
         self._sound: Ear | None = None
@@ -143,6 +144,15 @@ class FakeLeg:
     async def hang_up(self, reason: EndReason) -> None:
         with contextlib.suppress(LegGone):
             await self._end_by("hang_up", reason.value, Ending(EndedBy.ROOMLINE))
+
+    def pick_up(self) -> None:
+        """Who was called answers."""
+        self._answered = True
+        self._picked_up.set()
+
+    async def picked_up(self) -> None:
+        if not self._answered:
+            await self._picked_up.wait()
 
     async def ended(self) -> Ending:
         return await asyncio.shield(self.ending)
@@ -249,6 +259,9 @@ class FakePbx:
         self._name = name
         self._legs: asyncio.Queue[Leg | None] = asyncio.Queue()
         self._refusals: asyncio.Queue[Refusal] = asyncio.Queue()
+        self.ways_out: set[str] = set()
+        """The trunks by which it can call somebody."""
+        self.dialled: list[tuple[DialRequest, FakeLeg]] = []
         self.credentials: tuple[TrunkCredentials, ...] = ()
         """What its callers are asked for."""
 
@@ -268,6 +281,17 @@ class FakePbx:
 
     async def run(self) -> None:
         await asyncio.get_running_loop().create_future()
+
+    def can_dial(self, trunk_id: str) -> bool:
+        return trunk_id in self.ways_out
+
+    async def dial(self, request: DialRequest) -> FakeLeg:
+        """Their phone rings: `leg.pick_up()`, or `leg.end(…)`."""
+        if not self.can_dial(request.trunk_id):
+            raise CannotDial(f"no way out by trunk {request.trunk_id}")
+        leg = FakeLeg(self._world, Caller(number=request.to, called=request.number, trunk_id=request.trunk_id), pbx=self._name)
+        self.dialled.append((request, leg))
+        return leg
 
     def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
         self.credentials = tuple(trunks)

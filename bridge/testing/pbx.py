@@ -28,7 +28,9 @@ class OperatorPbx:
         calls_at_once: int = 50,
         public: tuple[str, int] | None = None,
         lease: int = 3,
+        outbound: bool = False,
     ) -> None:
+        """`outbound`: Roomline may have it call somebody."""
         port = free_port()
         self.settings = PbxSettings(
             admin=Manager(LOOPBACK, port, "admin", secrets.token_urlsafe(18)),
@@ -42,6 +44,7 @@ class OperatorPbx:
             carrier_host=carrier_host,
             public=public,
             lease=lease,
+            outbound=outbound,
         )
         self.process = AsteriskProcess(asterisk, folder, pbx_files(self.settings), self.settings.admin)
         self._admin: Ami | None = None

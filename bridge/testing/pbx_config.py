@@ -30,6 +30,9 @@ HOLD_MUSIC_HZ = (330.0, 415.0)
 CARRIER_ENDPOINT = "carrier-a"
 """Calls from the carrier's address come in by this endpoint, all others as `anonymous`."""
 
+OUT_ENDPOINT = "out"
+"""By which calls of Roomline's go out, where the PBX may make any."""
+
 _CODECS = "ulaw,alaw,g722,slin16,slin"
 
 
@@ -47,6 +50,7 @@ class PbxSettings:
     carrier_host: str
     public: tuple[str, int] | None = None
     lease: int = 3
+    outbound: bool = False
 
 
 def dialplan_folder() -> Path:
@@ -54,10 +58,12 @@ def dialplan_folder() -> Path:
     return shipped_folders()["asterisk"]
 
 
-def roomline_rights() -> tuple[str, ...]:
-    """What Roomline's manager user may do: to the letter what the file says that an operator appends to manager.conf."""
+def roomline_rights(*, outbound: bool) -> tuple[str, ...]:
+    """What Roomline's manager user may do: to the letter what the file says that an operator appends to manager.conf, with what it says
+    of calls out."""
     lines = (dialplan_folder() / "manager.conf").read_text().partition("[roomline]")[2].splitlines()
-    return tuple(line for line in lines if line and not line.startswith(("secret", ";")))
+    rights = [line for line in lines if line and not line.startswith(("secret", ";"))]
+    return tuple(f"{line},originate" if outbound and line.startswith("write =") else line for line in rights)
 
 
 def pbx_files(settings: PbxSettings) -> Mapping[str, str]:
@@ -70,7 +76,7 @@ def pbx_files(settings: PbxSettings) -> Mapping[str, str]:
             settings.admin.port,
             [
                 ManagerUser(settings.admin.user, settings.admin.secret),
-                ManagerUser(settings.roomline.user, settings.roomline.secret, roomline_rights()),
+                ManagerUser(settings.roomline.user, settings.roomline.secret, roomline_rights(outbound=settings.outbound)),
             ],
         ),
         "http.conf": http_conf(settings.http_port),
@@ -93,6 +99,10 @@ def _pjsip(settings: PbxSettings) -> str:
             f"[{name}]\ntype=endpoint\ncontext=from-outside\ndisallow=all\nallow={_CODECS}\ndtmf_mode=auto_info\ndirect_media=no\n"
             "rtp_symmetric=yes\nforce_rport=yes\nrewrite_contact=yes\nallow_transfer=yes\n\n"
         )
+    if settings.outbound:
+        # Whoever is called by it is an extension of this very PBX.
+        text += f"[{OUT_ENDPOINT}]\ntype=endpoint\naors={OUT_ENDPOINT}\ncontext=from-outside\ndisallow=all\nallow={_CODECS}\n"
+        text += f"direct_media=no\n\n[{OUT_ENDPOINT}]\ntype=aor\ncontact=sip:{LOOPBACK}:{settings.sip_port}\n\n"
     return text + f"[{CARRIER_ENDPOINT}-address]\ntype=identify\nendpoint={CARRIER_ENDPOINT}\nmatch={settings.carrier_host}\n"
 
 

@@ -86,7 +86,9 @@ class Stack:
         self.folder = self._make_folder()
         self._progress(f"starting two Asterisk {asterisk.version}: a PBX and a carrier")
         calls = self._calls_at_once
-        self.pbx = OperatorPbx(asterisk, self.folder / "pbx", calls_at_once=calls, public=self._public, lease=self._lease)
+        self.pbx = OperatorPbx(
+            asterisk, self.folder / "pbx", calls_at_once=calls, public=self._public, lease=self._lease, outbound=self._calls_out()
+        )
         self.carrier = Carrier(asterisk, self.folder / "carrier", calls_at_once=calls)
         self.carrier.default_to = self.pbx.sip_address
         self._left.push_async_callback(self.pbx.stop)
@@ -173,6 +175,10 @@ class Stack:
             "store": self._configuration.get("store", f"sqlite:///{self.folder / 'roomline.db'}"),
             "records": f"sqlite:///{self.folder / 'roomline.db'}",
         }
+
+    def _calls_out(self) -> bool:
+        pbx = self._configuration.get("pbx")
+        return bool(pbx and pbx[0].get("outbound_endpoints"))
 
     def _given(self, section: str) -> Mapping[str, Any]:
         given = self._configuration.get(section)

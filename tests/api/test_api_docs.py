@@ -9,6 +9,7 @@ from livekit.protocol import sip
 
 from bridge.api.auth import Keys
 from bridge.api.control import PREFIX, Control, Parts
+from bridge.api.outbound import Outbound
 from bridge.api.phone_number_messages import SERVICE
 from bridge.api.phone_numbers import PhoneNumbers
 from bridge.api.sip import SipObjects
@@ -36,7 +37,11 @@ def test_given_the_page_then_its_paths_are_those_of_the_control_api() -> None:
     [
         (
             sip.DESCRIPTOR.services_by_name["SIP"],
-            {**SipObjects(NOTHING, NOTHING).methods(), **Transfers(NOTHING, NOTHING, NOTHING, NOTHING).methods()},
+            {
+                **SipObjects(NOTHING, NOTHING).methods(),
+                **Transfers(NOTHING, NOTHING, NOTHING, NOTHING).methods(),
+                **Outbound(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING).methods(),
+            },
         ),
         (SERVICE, PhoneNumbers(NOTHING, NOTHING, NOTHING).methods()),
     ],

@@ -37,6 +37,11 @@ def is_sip(facts: str) -> bool:
     return dict(_pairs(facts)).get("technology") == "PJSIP"
 
 
+def is_outgoing(facts: str) -> bool:
+    """Whether Roomline has called them (`dialing.py`)."""
+    return dict(_pairs(facts)).get("outbound") == "1"
+
+
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
     for pair in text.split("&"):
         name, _, value = pair.partition("=")

@@ -73,14 +73,20 @@ class AsteriskLeg:
         note: str | None = None,
         note_generation: int = 0,
         answered: bool = False,
+        outgoing: bool = False,
     ) -> None:
+        """`outgoing`: Roomline has called them."""
         self._commander = commander
         self.channel = channel
         self._id = unique_id
         self._caller = caller
         self._sip = sip
+        self._outgoing = outgoing
         self._note = note
         self._answered = answered
+        self._picked_up = asyncio.Event()
+        if answered:
+            self._picked_up.set()
         self._note_generation = note_generation
         self._token = ""
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -123,11 +129,16 @@ class AsteriskLeg:
     # What the story does
 
     async def ring(self) -> None:
+        if self._outgoing:
+            return  # it is their phone that rings
         await self._move("roomline-ring")
 
     async def reject(self, status: int) -> None:
         if not 400 <= status <= 699:
             raise LocalProtocolError(f"{status} is no SIP status to reject a call with")
+        if self._outgoing:
+            await self.hang_up(EndReason.CANCELLED)
+            return
         self._we_end_it, self._our_status = True, status
         if self._sip:
             await self._end_by("PJSIPHangup", Cause=status)
@@ -135,6 +146,10 @@ class AsteriskLeg:
             await self._end_by("Hangup", Cause=_CAUSES.get(status, 31))
 
     async def fall_back(self) -> None:
+        if self._outgoing:
+            # Who was called is sent to no queue of the operator's.
+            await self.hang_up(EndReason.FELL_BACK)
+            return
         self.media_lease_runs = False
         await self._end_by("Redirect", Context="roomline-fallback", Exten="s", Priority=1)
 
@@ -215,6 +230,9 @@ class AsteriskLeg:
         with contextlib.suppress(LegGone):
             await self._end_by("Hangup", Cause=16)
 
+    async def picked_up(self) -> None:
+        await self._picked_up.wait()
+
     async def ended(self) -> Ending:
         return await asyncio.shield(self._ending)
 
@@ -238,6 +256,7 @@ class AsteriskLeg:
 
     def was_answered(self) -> None:
         self._answered = True
+        self._picked_up.set()
 
     def is_current_media(self, token: str) -> bool:
         """Whether a loss of media with this token is of the connection we asked for last, and not of one it was moved away from."""

@@ -19,13 +19,14 @@ from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.asterisk.ari import AriOptions
 from bridge.pbx.asterisk.credentials import Credentials, trunk_of
-from bridge.pbx.asterisk.facts import is_sip, read_caller
+from bridge.pbx.asterisk.dialing import dialled
+from bridge.pbx.asterisk.facts import is_outgoing, is_sip, read_caller
 from bridge.pbx.asterisk.leg import AsteriskLeg, carry_out
 from bridge.pbx.asterisk.notes import NOTE, read_note
 from bridge.pbx.asterisk.places import CONTEXTS, Place, Places
 from bridge.pbx.asterisk.refusals import Refusals
 from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire, WireOptions
-from bridge.pbx.port import ControlBack, ControlLost, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
+from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +58,8 @@ class AsteriskOptions:
     user: str = "roomline"
     secret: str = field(default="", repr=False)
     trusted_endpoints: Mapping[str, str] = field(default_factory=dict)
+    outbound_endpoints: Mapping[str, str] = field(default_factory=dict)
+    """By trunk: the PJSIP endpoint by which its calls go out."""
     ari: AriOptions | None = None
     """Without it no trunk's credentials are asked for."""
     media_lease: int = 10
@@ -99,6 +102,8 @@ class AsteriskPbx:
         self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._look = asyncio.Lock()
         self._said_no_ari = False
+        # The channels that are about to be made, and their names once they are.
+        self._dialled: dict[str, asyncio.Future[str]] = {}
         self._version = ""
         self._trouble = "not connected yet"
 
@@ -136,6 +141,32 @@ class AsteriskPbx:
 
     def refusals(self) -> AsyncIterator[Refusal]:
         return self._refusals.read()
+
+    def can_dial(self, trunk_id: str) -> bool:
+        return trunk_id in self._options.outbound_endpoints
+
+    async def dial(self, request: DialRequest) -> Leg:
+        found = dialled(request, self._options.outbound_endpoints)
+        await self.make_sure()
+        leg = AsteriskLeg(self, "", found.unique_id, found.caller, sip=True, media_lease=self._options.media_lease, outgoing=True)
+        self._dialled[found.unique_id] = asyncio.get_running_loop().create_future()
+        # Before it is asked for: its events may be here before the answer.
+        self._legs[leg.id] = leg
+        try:
+            answer = await self._wire.action("Originate", found.action)
+            if not answer.ok:
+                raise Unavailable(f"Asterisk does not call: {answer.message}")
+            async with asyncio.timeout(self._options.action_timeout):
+                leg.channel = await self._dialled[found.unique_id]
+        except BaseException as error:
+            self._legs.pop(leg.id, None)
+            # Should it come to be all the same, the dialplan ends it: nobody is there for it.
+            if isinstance(error, TimeoutError):
+                raise Unavailable("Asterisk does not call: it has made no channel") from None
+            raise
+        finally:
+            del self._dialled[found.unique_id]
+        return leg
 
     async def health(self) -> PbxHealth:
         if not self._wire.connected:
@@ -191,6 +222,7 @@ class AsteriskPbx:
         if leg is None:
             self._understand_a_strangers(event)
             return
+        self._name(leg, event)
         match event.name:
             case "UserEvent":
                 self._understand_ours(leg, event)
@@ -209,6 +241,16 @@ class AsteriskPbx:
             case "HangupRequest" | "SoftHangupRequest" | "Hangup":
                 self._hung_up(leg, event)
 
+    def _name(self, leg: AsteriskLeg, event: Event) -> None:
+        """The first word of a channel that is made for us is its name, or that there is none."""
+        channel = self._dialled.get(leg.id)
+        if channel is None or channel.done():
+            return
+        if event.name == "OriginateResponse":
+            channel.set_exception(Unavailable("Asterisk cannot call by that endpoint: is it there, with an address that can be reached?"))
+        elif event["Channel"]:
+            channel.set_result(event["Channel"])
+
     def _understand_a_strangers(self, event: Event) -> None:
         """Of a channel that is none of our calls: not yet, or not any more."""
         unique_id, channel = event["Uniqueid"], event["Channel"]
@@ -216,6 +258,9 @@ class AsteriskPbx:
             self._lingering.discard(unique_id)
             self._bridged_away.discard(unique_id)
         elif event["UserEvent"] == "RoomlineMediaLost":
+            self._chores.put_nowait(partial(self._come_back, unique_id, channel))
+        elif event["UserEvent"] == "RoomlineCalled":
+            # Called by a server that is no more: its note says what the call is about.
             self._chores.put_nowait(partial(self._come_back, unique_id, channel))
         elif event["UserEvent"] == "RoomlineParked":
             self._bridged_away.discard(unique_id)
@@ -399,6 +444,7 @@ class AsteriskPbx:
             note=await read_note(kept, get),
             note_generation=int(kept[0]) if kept[:1] in ("0", "1") else 0,
             answered=event["ChannelState"] == _UP,
+            outgoing=is_outgoing(facts),
         )
         if unique_id not in self._legs:
             leg.goes_on_with_media(media.partition(",")[0], runs=event["Context"] == "roomline-media")

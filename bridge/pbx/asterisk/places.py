@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 from bridge.pbx.asterisk.wire import Event
 
-CONTEXTS = frozenset(f"roomline-{name}" for name in ("park", "ring", "media", "lost", "transfer", "watch"))
+CONTEXTS = frozenset(f"roomline-{name}" for name in ("park", "ring", "media", "lost", "transfer", "called", "watch"))
 """Where a call is ours; not the fallback."""
 
 

@@ -29,7 +29,8 @@ MESSAGE_LIMIT = 1 << 20
 
 BANNER = b"Asterisk Call Manager/"
 
-Headers = Mapping[str, str | int]
+Headers = Mapping[str, str | int | Sequence[str]]
+"""A header with several values stands there once for each."""
 
 _FORBIDDEN = frozenset("\r\n\0")
 
@@ -109,7 +110,9 @@ class GuardedProtocol(AMIProtocol):  # type: ignore[misc]  # panoramisk has no t
     def send(self, data: Any, as_list: bool | None = None) -> "asyncio.Future[Any]":
         """Send one action. Raises LocalProtocolError, sending nothing, when a value could be read as more than a value."""
         action = data if isinstance(data, Action) else Action(data, as_list=as_list)
-        for name, value in action.items():
+        for name, value in (
+            (name, each) for name, values in action.items() for each in (values if isinstance(values, list | tuple) else [values])
+        ):
             line = f"{name}: {value}"
             if not _FORBIDDEN.isdisjoint(line) or ":" in name:
                 raise LocalProtocolError(f"the AMI header {name!r} holds a line break or a NUL")

@@ -1,0 +1,129 @@
+"""LiveKit's client has Roomline call somebody through a real Asterisk: seated while it rings, answered, refused with their status."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf.duration_pb2 import Duration
+from livekit import api
+from livekit.protocol import sip
+
+from bridge.model.ending import EndedBy, EndReason
+from bridge.model.record import CallRecord
+from bridge.model.trunk import OutboundTrunk
+from bridge.store.port import Edit
+from bridge.store.sqlite_objects import SqliteObjects
+from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.pbx_config import OUT_ENDPOINT
+from bridge.testing.stack import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+KEY, SECRET = "devkey", "a-secret-of-thirty-two-characters!"
+TRUNK = OutboundTrunk(sip_trunk_id="ST_out", address="pbx.example.com", numbers=("+15550100",))
+ELSEWHERE = OutboundTrunk(sip_trunk_id="ST_elsewhere", address="pbx.example.com", numbers=("+15550100",))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    configuration = {
+        "pbx": [{"outbound_endpoints": {"ST_out": OUT_ENDPOINT}}],
+        "outbound": {"allow": ["lab-*"], "max_calls": 3},
+        "rooms": {"kind": "local", "participants": [{"rooms": "speaks", "kind": "announcer", "loop": True}]},
+        "api": {"keys": {KEY: SECRET}},
+    }
+    async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("stack")) as stack:
+        async with SqliteObjects(stack.server.store) as store:
+            await store.change(lambda _: Edit(put=(TRUNK, ELSEWHERE)))
+        yield stack
+        await stack.nothing_left()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def livekit(stack: Stack) -> AsyncIterator[Any]:
+    async with api.LiveKitAPI(f"http://{stack.api_address}", KEY, SECRET) as client:
+        yield client.sip
+
+
+def asked(to: str, room: str = "speaks", **fields: Any) -> sip.CreateSIPParticipantRequest:
+    return sip.CreateSIPParticipantRequest(**{"sip_trunk_id": "ST_out", "sip_call_to": to, "room_name": room, **fields})
+
+
+async def record_of(stack: Stack, call_id: str, within: float = 10.0) -> CallRecord:
+    deadline = time.monotonic() + within
+    while not (found := [record for record in stack.server.call_records() if record.call_id == call_id]):
+        assert time.monotonic() < deadline, "no record"
+        await asyncio.sleep(0.1)
+    assert len(found) == 1
+    return found[0]
+
+
+async def test_given_somebody_who_answers_then_they_are_in_the_room_until_they_hang_up(stack: Stack, livekit: Any) -> None:
+    made = await livekit.create_sip_participant(asked("lab-leave", wait_until_answered=True))
+    assert (made.room_name, made.participant_identity) == ("speaks", "sip_lab-leave")
+    record = await record_of(stack, made.sip_call_id)
+    assert (record.end_reason, record.ended_by, record.answered) == (EndReason.HANGUP, EndedBy.CALLER, True)
+    assert (record.number, record.called, record.trunk_id) == ("lab-leave", "+15550100", "ST_out")
+
+
+@pytest.mark.parametrize(
+    ("to", "status", "code"), [("lab-reject-486", 486, "resource_exhausted"), ("lab-reject-603", 603, "permission_denied")]
+)
+async def test_given_somebody_who_declines_then_their_status_is_in_the_error(
+    stack: Stack, livekit: Any, to: str, status: int, code: str
+) -> None:
+    with pytest.raises(api.TwirpError) as raised:
+        await livekit.create_sip_participant(asked(to, wait_until_answered=True))
+    assert (raised.value.code, raised.value.metadata["sip_status_code"]) == (code, str(status))
+    record = await record_of(stack, raised.value.metadata["sip_call_id"])
+    assert (record.end_reason, record.sip_status, record.answered) == (EndReason.DECLINED, status, False)
+
+
+async def test_given_nobody_in_time_then_no_answer(stack: Stack, livekit: Any) -> None:
+    with pytest.raises(api.TwirpError) as raised:
+        await livekit.create_sip_participant(asked("lab-ring", wait_until_answered=True, ringing_timeout=Duration(seconds=2)))
+    record = await record_of(stack, raised.value.metadata["sip_call_id"])
+    assert (record.end_reason, record.ended_at - record.started_at < 5) == (EndReason.NO_ANSWER, True)
+
+
+async def test_given_a_request_that_does_not_wait_then_it_is_answered_while_it_rings(stack: Stack, livekit: Any) -> None:
+    made = await livekit.create_sip_participant(asked("lab-ring", ringing_timeout=Duration(seconds=2)))
+    assert not [record for record in stack.server.call_records() if record.call_id == made.sip_call_id]
+    assert (await record_of(stack, made.sip_call_id)).end_reason is EndReason.NO_ANSWER
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "says"),
+    [
+        (asked("+15550123"), "permission_denied", "outbound.allow"),
+        (asked("lab-echo&Local/1@internal"), "invalid_argument", "sip_call_to"),
+        (asked("lab-echo", sip_trunk_id="ST_nobody"), "not_found", "does not exist"),
+        (asked("lab-echo", sip_trunk_id="ST_elsewhere"), "failed_precondition", "outbound_endpoints"),
+        (asked("lab-echo", room=""), "invalid_argument", "room"),
+        (asked("lab-echo", dtmf="1,2"), "invalid_argument", "dtmf"),
+    ],
+)
+async def test_given_what_may_not_be_then_nobody_is_called(
+    stack: Stack, livekit: Any, request_: sip.CreateSIPParticipantRequest, code: str, says: str
+) -> None:
+    with pytest.raises(api.TwirpError) as raised:
+        await livekit.create_sip_participant(request_)
+    assert (raised.value.code, says in raised.value.message) == (code, True), raised.value.message
+    assert await stack.pbx.channels() == []
+
+
+async def test_given_more_than_the_operator_allows_then_the_next_is_refused_until_one_ends(stack: Stack, livekit: Any) -> None:
+    made = [await livekit.create_sip_participant(asked("lab-quiet", wait_until_answered=True)) for _ in range(3)]
+    with pytest.raises(api.TwirpError) as raised:
+        await livekit.create_sip_participant(asked("lab-quiet"))
+    assert raised.value.code == "resource_exhausted"
+    await stack.server.stop()  # who talks stays up for the server that starts next
+    await stack.server.start()
+    assert len(await stack.pbx.channels()) >= 3
+    for channel in await stack.pbx.channels():
+        await stack.pbx.admin.ask("Hangup", Channel=channel["Channel"])
+    for each in made:
+        assert (await record_of(stack, each.sip_call_id)).taken_over
