@@ -11,7 +11,7 @@ from bridge.call.waiting import first_of
 from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import Sound
 from bridge.model.ending import EndedBy, EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress
 
 _Result = TypeVar("_Result")
 
@@ -66,7 +66,7 @@ async def _connected_within(call: Call, sound: Sound, limit: float) -> bool:
         async with asyncio.timeout(limit):
             while True:
                 call.media_refused.clear()
-                address = await _invite(sound)
+                address = await _invite(sound, call.leg.carriage)
                 await command(call, partial(call.leg.connect, address))
                 await first_of(sound.connected(), call.media_refused.wait())
                 if not call.media_refused.is_set():
@@ -80,8 +80,8 @@ async def _connected_within(call: Call, sound: Sound, limit: float) -> bool:
         raise CallOver(EndReason.MEDIA_FAILED, detail=detail, status=503, fall_back=True) from None
 
 
-async def _invite(sound: Sound) -> MediaAddress:
+async def _invite(sound: Sound, carriage: Carriage) -> MediaAddress:
     try:
-        return await sound.invite()
+        return await sound.invite(carriage)
     except Unavailable as error:
         raise NodeGone(f"the node gives no address: {error}") from error

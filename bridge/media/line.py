@@ -6,18 +6,14 @@ and a peer that floods us is read at our pace, never at its own.
 """
 
 import socket
-from collections import deque
 from contextlib import suppress
-from typing import Final
 
 from bridge.errors import RoomlineError
 from bridge.media.audiosocket import HANG_UP_MESSAGE, Audio, Decoder, HungUp, audio_header
-from bridge.media.figures import QUEUE_FRAMES, Figures
+from bridge.media.figures import Figures
 from bridge.media.frames import bytes_per_frame
 from bridge.media.halfband import Doubler, Halver
-
-PATIENCE: Final = 250
-"""Beats. When for 5 s there was always another frame waiting behind the one taken, that delay serves nothing: one is left out."""
+from bridge.media.waiting_frames import WaitingFrames
 
 _MOST_PER_BEAT = 16_384  # half a second of wideband in 20 ms: more than any stall leaves behind, far less than a flood
 
@@ -38,7 +34,6 @@ class Line:
         "_in_step",
         "_message_size",
         "_rate",
-        "_spare",
         "_unsent",
         "_waiting",
     )
@@ -51,9 +46,8 @@ class Line:
         self._figures = figures
         self._header = audio_header(rate)
         self._message_size = len(self._header) + bytes_per_frame(rate)
-        self._waiting: deque[bytes] = deque()
+        self._waiting = WaitingFrames(figures)
         self._convert: Doubler | Halver | None = None
-        self._spare = 0
         self._in_step = False
         self._unsent = b""
 
@@ -63,7 +57,7 @@ class Line:
         try:
             data = self._connection.recv(_MOST_PER_BEAT)
         except BlockingIOError:
-            frame = self._take()
+            frame = self._waiting.take()
             self._in_step = not self._waiting and self._decoder.between_messages
             return frame
         except OSError as error:
@@ -75,7 +69,7 @@ class Line:
             return data[3:]
         self._decoder.receive(data)
         self._collect()
-        frame = self._take()
+        frame = self._waiting.take()
         self._in_step = not self._waiting and self._decoder.between_messages
         return frame
 
@@ -108,10 +102,7 @@ class Line:
     def _collect(self) -> None:
         while (event := self._decoder.next_event()) is not None:
             if isinstance(event, Audio):
-                if len(self._waiting) == QUEUE_FRAMES:
-                    self._waiting.popleft()
-                    self._figures.frames_dropped += 1
-                self._waiting.append(event.frame if event.rate == self._rate else self._converted(event))
+                self._waiting.put(event.frame if event.rate == self._rate else self._converted(event))
             elif isinstance(event, HungUp):
                 raise LineEnded("the PBX hung the audio connection up")
 
@@ -120,18 +111,3 @@ class Line:
         if self._convert is None:
             self._convert = Doubler() if audio.rate < self._rate else Halver()
         return self._convert(audio.frame)
-
-    def _take(self) -> bytes | None:
-        waiting, figures = self._waiting, self._figures
-        figures.depths[len(waiting)] += 1
-        if not waiting:
-            figures.frames_missing += 1
-            self._spare = 0
-            return None
-        frame = waiting.popleft()
-        self._spare = self._spare + 1 if waiting else 0
-        if self._spare >= PATIENCE:
-            waiting.popleft()
-            figures.frames_trimmed += 1
-            self._spare = 0
-        return frame

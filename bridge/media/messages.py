@@ -13,11 +13,12 @@ from bridge.errors import RemoteProtocolError
 from bridge.media.epoch import Epoch
 from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
+from bridge.model.media_address import Carriage
 from bridge.model.ticket import RoomTicket
 
 _Message = TypeVar("_Message")
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Raised when the two ends would misunderstand one another; a node and a controller of different versions part at once."""
 
 LINE_LIMIT: Final = 1 << 20
@@ -47,6 +48,7 @@ class Sounds(Request):
 class Invite(Request):
     kind: Literal["invite"] = "invite"
     call_id: str
+    carriage: Annotated[Carriage, Field(discriminator="kind")]
 
 
 class Connected(Request):

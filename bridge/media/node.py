@@ -24,6 +24,7 @@ from bridge.media.port import NodeLoad
 from bridge.media.reception import Reception
 from bridge.media.sound import NodeSound
 from bridge.media.sparse_log import SparseLog
+from bridge.media.unicast import UnicastReception
 from bridge.rooms.port import RoomService
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,9 @@ class InProcessNode:
             figures=self.figures,
             now=now,
         )
+        self._unicast = UnicastReception(
+            options.public_host or options.host, connect_timeout=options.connect_timeout, figures=self.figures, now=now
+        )
         self._beat: Beat | None = None
         self._until_sweep = _BEATS_PER_SWEEP
         self._sounds: dict[str, NodeSound] = {}
@@ -96,6 +100,7 @@ class InProcessNode:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._draining = True
         self._reception.close()
+        self._unicast.close()
         if self._beat is not None:
             self._beat.stop()
             self._beat = None
@@ -123,6 +128,7 @@ class InProcessNode:
             call_id,
             rate,
             reception=self._reception,
+            unicast=self._unicast,
             rooms=self._rooms,
             clips=self._clips,
             changed=self._sound_changed,
@@ -188,6 +194,7 @@ class InProcessNode:
 
     def _sweep(self) -> None:
         self._reception.sweep()
+        self._unicast.sweep()
         grace = self._options.seat_grace
         if grace is None or not self.unattended:
             return

@@ -396,7 +396,7 @@ class _Controller:
             case m.Sounds():
                 return await server.sounds()
             case m.Invite():
-                return asdict(await (await server.sound(request.call_id)).invite())
+                return asdict(await (await server.sound(request.call_id)).invite(request.carriage))
             case m.Connected():
                 return await (await server.sound(request.call_id)).connected()
             case m.Disconnected():

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bridge.model.ending import EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.model.ticket import RoomTicket, SeatEvent
 
 
@@ -84,8 +84,9 @@ class Sound(Protocol):
     @property
     def call_id(self) -> str: ...
 
-    async def invite(self) -> MediaAddress:
-        """A fresh address for the PBX to send this call's audio to: good for one connection, for 5 s; ask again after a loss."""
+    async def invite(self, carriage: Carriage = Stream()) -> MediaAddress:  # noqa: B008  (frozen)
+        """A fresh address for the PBX to send this call's audio to, as its leg says that it travels: good once, for 5 s; ask again after
+        a loss."""
 
     async def connected(self) -> None:
         """Returns once the PBX is connected; at once if it is."""

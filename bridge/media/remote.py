@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import structlog
 from prometheus_client.core import Metric
+from pydantic import TypeAdapter
 
 from bridge.errors import NodeGone, RemoteProtocolError, RoomlineError, Superseded, Unavailable
 from bridge.media import messages as m
@@ -27,7 +28,7 @@ from bridge.media.node_connection import LOST, NodeConnection
 from bridge.media.peer import Peer, peer_of
 from bridge.media.port import Clip, ClipName, NodeLoad, SoundState
 from bridge.model.ending import EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.model.ticket import RoomTicket, SeatEvent
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,8 @@ class Silence(NodeGone):
 
 
 GONE: Final = "the media node has gone"
+
+_ADDRESS: Final = TypeAdapter(MediaAddress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,8 +263,8 @@ class RemoteSound:
     def call_id(self) -> str:
         return self._call_id
 
-    async def invite(self) -> MediaAddress:
-        return MediaAddress(**await self._node.ask(m.Invite, call_id=self._call_id))
+    async def invite(self, carriage: Carriage = Stream()) -> MediaAddress:  # noqa: B008  (frozen, and the port's own default)
+        return _ADDRESS.validate_python(await self._node.ask(m.Invite, call_id=self._call_id, carriage=carriage))
 
     async def connected(self) -> None:
         await self._node.ask(m.Connected, patient=True, call_id=self._call_id)

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Protocol
 
 import structlog
 
-from bridge.errors import Unavailable
+from bridge.errors import ConfigurationError, Unavailable
 from bridge.media.clips import ClipLibrary
 from bridge.media.frames import silence
-from bridge.media.line import Line
 from bridge.media.player import Player
 from bridge.media.port import Clip, SoundState
 from bridge.media.reception import Reception
+from bridge.media.unicast import UnicastReception
 from bridge.model.ending import EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, Datagrams, MediaAddress, Stream
 from bridge.model.ticket import RoomTicket, SeatEvent
 from bridge.rooms.port import RoomSeat, RoomService
 
@@ -21,6 +22,19 @@ log = structlog.get_logger(__name__)
 
 LEAVE_TIMEOUT = 2.0
 """Seconds that a room may take to let a caller go."""
+
+
+class AudioLine(Protocol):
+    """Audio to and from the PBX, however it travels. After any error it is of no more use, but for `hang_up`."""
+
+    def receive(self) -> bytes | None:
+        """The caller's next 20 ms, None when there is nothing. Raises `LineEnded` and `RemoteProtocolError`."""
+
+    def send(self, frame: bytes) -> None:
+        """Give the PBX 20 ms. Raises `LineEnded`."""
+
+    def hang_up(self) -> None:
+        """Close. Idempotent."""
 
 
 class NodeSeat:
@@ -72,6 +86,7 @@ class NodeSound:
         rate: int,
         *,
         reception: Reception,
+        unicast: UnicastReception,
         rooms: RoomService,
         clips: ClipLibrary,
         changed: Callable[["NodeSound"], None],
@@ -81,12 +96,13 @@ class NodeSound:
         self._call_id = call_id
         self._rate = rate
         self._reception = reception
+        self._unicast = unicast
         self._rooms = rooms
         self._clips = clips
         self._changed = changed
         self._now = now
         self._silence = silence(rate)
-        self._line: Line | None = None
+        self._line: AudioLine | None = None
         self._player = Player()
         self._seat: NodeSeat | None = None
         self._room_seat: RoomSeat | None = None
@@ -111,10 +127,22 @@ class NodeSound:
     def closed(self) -> bool:
         return self._closed
 
-    async def invite(self) -> MediaAddress:
+    async def invite(self, carriage: Carriage = Stream()) -> MediaAddress:  # noqa: B008  (frozen, and the port's own default)
         """See the port. Of several connections the newest one wins. Raises `Unavailable` once the sound is closed."""
         self._must_be_open()
+        if isinstance(carriage, Datagrams):
+            return await self._invite_datagrams(carriage)
         return self._reception.announce(self._rate, self._arrived)
+
+    async def _invite_datagrams(self, carriage: Datagrams) -> MediaAddress:
+        try:
+            address = await self._unicast.announce(self._rate, carriage, self._arrived)
+        except ConfigurationError as error:
+            raise Unavailable(str(error)) from error
+        if self._closed:  # meanwhile
+            self._unicast.withdraw(self._arrived)
+        self._must_be_open()
+        return address
 
     async def connected(self) -> None:
         """See the port. Raises `Unavailable` when the sound is closed instead."""
@@ -166,6 +194,7 @@ class NodeSound:
         if not self._closed:
             self._closed = True
             self._reception.withdraw(self._arrived)
+            self._unicast.withdraw(self._arrived)
             self._player.stop()
             self.lose_line()
             self._is_connected.set()
@@ -182,7 +211,7 @@ class NodeSound:
     # Called from the beat
 
     def listen(self) -> None:
-        """The caller's next 20 ms go to the room. Raises what `Line.receive` raises."""
+        """The caller's next 20 ms go to the room. Raises what `AudioLine.receive` raises."""
         if self._line is not None:
             frame = self._line.receive()
             if frame is None:
@@ -192,7 +221,7 @@ class NodeSound:
                 self._room_seat.say(frame)
 
     def speak(self) -> None:
-        """What is played, or else the room, or else silence goes to the PBX. Raises what `Line.send` raises."""
+        """What is played, or else the room, or else silence goes to the PBX. Raises what `AudioLine.send` raises."""
         if self._line is None:
             return
         frame = self._player.next_frame() if self._player.playing is not None else None
@@ -222,7 +251,7 @@ class NodeSound:
 
     # Told by others
 
-    def _arrived(self, line: Line) -> None:
+    def _arrived(self, line: AudioLine) -> None:
         if self._line is not None:
             self._line.hang_up()
         self._line = line

@@ -8,7 +8,7 @@ from typing import Protocol
 from bridge.model.caller import Caller
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import Ending, EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,10 @@ class Leg(Protocol):
     @property
     def answered(self) -> bool:
         """Whether the caller has been answered, by anybody; stays true after the end."""
+
+    @property
+    def carriage(self) -> Carriage:
+        """How the call's audio travels: what the address for `connect` is asked for by."""
 
     async def ring(self) -> None:
         """Send 180 and keep ringing; goes to the operator's fallback when no controller is alive for 5 s."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from bridge.errors import Unavailable
 from bridge.media.port import Clip, ClipName, NodeLoad, Seat, Sound, SoundState
 from bridge.model.ending import EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.model.ticket import RoomTicket, SeatEvent, SeatGone
 from bridge.testing.fake_world import FakeWorld, Phone, first_of, until_none, within
 
@@ -104,14 +104,14 @@ class FakeSound:
     def seat(self) -> FakeSeat:
         return self.seats[-1]
 
-    async def invite(self) -> MediaAddress:
+    async def invite(self, carriage: Carriage = Stream()) -> MediaAddress:  # noqa: B008  (frozen, and the port's own default)
         await self._world.command("sound.invite")
         if self.closed or self._node.lost:
             raise Unavailable("the node is lost")
         token = str(uuid.uuid4())
         if not self._node.deaf:
             self._world.invited[token] = self
-        return MediaAddress("127.0.0.1", 9092, token, self.rate)
+        return MediaAddress("127.0.0.1", 9092, token, self.rate, carriage)
 
     async def connected(self) -> None:
         await self._connected.wait()

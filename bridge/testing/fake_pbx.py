@@ -10,7 +10,7 @@ from bridge.errors import CannotDial, LegGone, Superseded, Unavailable
 from bridge.model.caller import Caller
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending, EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Digit, Leg, LegEvent, MediaLost, PbxHealth, TransferResult
 from bridge.testing.fake_world import Ear, FakeWorld, until_none
 
@@ -35,7 +35,9 @@ class FakeLeg:
         note: str | None = None,
         answered: bool = False,
         pbx: str = "fake",
+        carriage: Carriage = Stream(),  # noqa: B008  (frozen)
     ) -> None:
+        self._carriage = carriage
         self.said: list[str] = []
         self._wanted_end: tuple[str, Ending] | None = None
         self.media_lease = 10
@@ -83,6 +85,10 @@ class FakeLeg:
     def answered(self) -> bool:
         return self._answered
 
+    @property
+    def carriage(self) -> Carriage:
+        return self._carriage
+
     async def ring(self) -> None:
         await self._command("ring")
 
@@ -95,6 +101,8 @@ class FakeLeg:
     async def connect(self, address: MediaAddress, answer_headers: Mapping[str, str] | None = None) -> None:
         del answer_headers
         await self._command("connect")
+        if address.carriage != self._carriage:
+            raise AssertionError("the address was asked for by the wrong carriage")
         self._answered = True
         sound = self._world.invited.pop(address.token, None)
         old, self._sound = self._sound, None
@@ -257,6 +265,8 @@ class FakePbx:
     def __init__(self, world: FakeWorld, name: str = "fake") -> None:
         self._world = world
         self._name = name
+        self.carriage: Carriage = Stream()
+        """How the audio of its calls travels, from the next call on."""
         self._legs: asyncio.Queue[Leg | None] = asyncio.Queue()
         self._refusals: asyncio.Queue[Refusal] = asyncio.Queue()
         self.ways_out: set[str] = set()
@@ -271,7 +281,7 @@ class FakePbx:
 
     def call(self, caller: Caller, *, note: str | None = None, answered: bool = False, leg_id: str = "") -> FakeLeg:
         """A call comes in, or is found again when there is a note."""
-        leg = FakeLeg(self._world, caller, note=note, answered=answered, leg_id=leg_id, pbx=self._name)
+        leg = FakeLeg(self._world, caller, note=note, answered=answered, leg_id=leg_id, pbx=self._name, carriage=self.carriage)
         self._legs.put_nowait(leg)
         return leg
 
@@ -289,7 +299,9 @@ class FakePbx:
         """Their phone rings: `leg.pick_up()`, or `leg.end(…)`."""
         if not self.can_dial(request.trunk_id):
             raise CannotDial(f"no way out by trunk {request.trunk_id}")
-        leg = FakeLeg(self._world, Caller(number=request.to, called=request.number, trunk_id=request.trunk_id), pbx=self._name)
+        leg = FakeLeg(
+            self._world, Caller(number=request.to, called=request.number, trunk_id=request.trunk_id), pbx=self._name, carriage=self.carriage
+        )
         self.dialled.append((request, leg))
         return leg
 

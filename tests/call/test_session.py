@@ -13,6 +13,7 @@ from bridge.dispatch.trace import Trace
 from bridge.errors import NodeGone
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason
+from bridge.model.media_address import Carriage, Datagrams, Stream
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
 from bridge.pbx.port import ControlLost, Held, Resumed, TransferResult
 from bridge.testing.fakes import FakeDispatcher, FakeNode, FakeWorld, MemoryStore
@@ -229,9 +230,11 @@ def test_given_a_pin_when_it_takes_long_to_enter_then_the_duration_counts_from_t
     travel(story())
 
 
-def test_given_a_talk_when_media_is_lost_then_a_fresh_address_brings_it_back() -> None:
+@pytest.mark.parametrize("carriage", [Stream(), Datagrams("127.0.0.1")])
+def test_given_a_talk_when_media_is_lost_then_a_fresh_address_of_its_kind_brings_it_back(carriage: Carriage) -> None:
     async def story() -> None:
         async with stage() as on:
+            on.pbx.carriage = carriage
             leg = on.pbx.call(CALLER)
             await on.talking(leg)
             for _ in range(3):

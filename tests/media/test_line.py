@@ -10,7 +10,8 @@ import pytest
 from bridge.errors import RemoteProtocolError
 from bridge.media.audiosocket import Decoder, Identified
 from bridge.media.figures import QUEUE_FRAMES, Figures
-from bridge.media.line import PATIENCE, Line, LineEnded
+from bridge.media.line import Line, LineEnded
+from bridge.media.waiting_frames import PATIENCE
 
 
 def message(frame: bytes, kind: int = 0x10) -> bytes:

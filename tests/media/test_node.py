@@ -17,11 +17,12 @@ from bridge.media.port import Clip, ClipName, Node, NodeLoad, Seat, Sound, Sound
 from bridge.media.reception import MOST_GUESTS
 from bridge.media.sound import NodeSound
 from bridge.model.ending import EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Datagrams, MediaAddress
 from bridge.model.ticket import RoomTicket, SeatGone
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions
 from tests.media.channel import Channel
+from tests.media.datagram_pbx import DatagramPbx
 
 SILENCE = bytes(320)
 
@@ -548,3 +549,63 @@ async def test_given_a_sound_closed_while_it_joins_when_the_room_lets_it_in_then
         with pytest.raises(Unavailable):
             await joining
         assert rooms.occupants() == {}
+
+
+async def test_given_a_leg_that_speaks_datagrams_when_its_address_is_used_then_it_is_a_call_like_any_other(
+    node: InProcessNode, rooms: LocalRooms
+) -> None:
+    sound = await node.open("call", 8_000)
+    address = await sound.invite(Datagrams("127.0.0.1"))
+    with DatagramPbx(address) as pbx:
+        await pbx.talk(b"\xff" * 320, 3)
+        async with asyncio.timeout(5):
+            await sound.connected()
+        heard = await pbx.talk(b"\xff" * 320, 5)
+        assert set(heard) == {SILENCE}
+        playing = asyncio.create_task(sound.play(Clip(ClipName.WELCOME)))
+        heard = await pbx.talk(b"\xff" * 320, 30)
+        assert await playing
+        assert len([frame for frame in heard if frame != SILENCE]) >= 8, "a beat may find no datagram to pair a frame with"
+        seat = await sound.take_seat(ticket("call", "echo"))
+        await seat.open()
+        heard = await pbx.talk(numbered(5), 30)
+        assert numbered(5) in heard, "what it says comes back from the room"
+        assert len(heard) <= 31
+    await sound.close()
+
+
+async def test_given_a_call_by_datagrams_when_the_pbx_stops_then_it_is_lost_like_any_other_and_a_fresh_address_brings_it_back(
+    node: InProcessNode,
+) -> None:
+    sound = await node.open("call", 8_000)
+    first = await sound.invite(Datagrams("127.0.0.1"))
+    with DatagramPbx(first) as pbx:
+        await pbx.talk(numbered(1), 3)
+        assert (await sound.snapshot()).connected
+    async with asyncio.timeout(5):
+        await sound.disconnected()
+    again = await sound.invite(Datagrams("127.0.0.1"))
+    assert again.port != first.port
+    with DatagramPbx(again) as pbx, DatagramPbx(first) as old:
+        old.say(numbered(2))  # the old address is good for nothing
+        await asyncio.sleep(0.05)
+        assert not sound.on_air
+        await pbx.talk(numbered(3), 3)
+        assert sound.on_air
+
+
+async def test_given_a_sound_that_is_closed_when_an_address_is_on_its_way_then_nobody_waits_there(node: InProcessNode) -> None:
+    sound = await node.open("call", 8_000)
+    asked = asyncio.create_task(sound.invite(Datagrams("127.0.0.1")))
+    await asyncio.sleep(0.01)
+    await sound.close()
+    with pytest.raises(Unavailable, match="is closed"):
+        await asked
+
+
+async def test_given_a_node_that_strangers_can_reach_when_datagrams_are_wanted_then_there_is_no_address(rooms: LocalRooms) -> None:
+    async with InProcessNode(NodeOptions(host="0.0.0.0", port=0), rooms, CLIPS) as node:
+        sound = await node.open("call", 8_000)
+        assert (await sound.invite()).host == "0.0.0.0"
+        with pytest.raises(Unavailable, match=r"media\.public_host"):
+            await sound.invite(Datagrams("127.0.0.1"))

@@ -22,9 +22,11 @@ from bridge.media.node_server import NodeServer
 from bridge.media.port import Clip, ClipName, Node, NodeLoad
 from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions, RemoteSound
 from bridge.model.ending import EndReason
+from bridge.model.media_address import Datagrams, Stream
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
 from bridge.rooms.local import LocalRooms
 from tests.media.channel import Channel
+from tests.media.datagram_pbx import DatagramPbx
 from tests.media.test_node import CLIPS, numbered, silence_told_after
 
 QUICK = RemoteNodeOptions(Path(), ping_interval=0.05, ping_timeout=0.5, longest_wait=0.1)
@@ -685,3 +687,18 @@ async def test_given_a_fault_while_the_node_looks_after_its_calls_then_it_goes_o
         monkeypatch.undo()
         await remote.open("later", 8_000)
         await eventually(lambda: remote.load() == NodeLoad(calls=1, room_for=2))
+
+
+async def test_given_a_leg_that_speaks_datagrams_when_its_node_is_far_then_the_address_is_of_the_same_kind(
+    served: InProcessNode, place: Path
+) -> None:
+    async with controller(place) as remote:
+        sound = await remote.open("call", 8_000)
+        stream, datagrams = await sound.invite(), await sound.invite(Datagrams("127.0.0.1"))
+        assert stream.carriage == Stream()
+        assert datagrams.carriage == Datagrams("127.0.0.1")
+        assert datagrams.port not in (stream.port, served.port)
+        with DatagramPbx(datagrams) as pbx:
+            pbx.say(numbered(1))
+            async with asyncio.timeout(5):
+                await sound.connected()

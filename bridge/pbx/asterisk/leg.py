@@ -11,7 +11,7 @@ import structlog
 from bridge.errors import LegGone, LocalProtocolError, Unavailable
 from bridge.model.caller import Caller
 from bridge.model.ending import EndedBy, Ending, EndReason
-from bridge.model.media_address import MediaAddress
+from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.pbx.asterisk.notes import note_variables
 from bridge.pbx.asterisk.wire import Answer, Headers
 from bridge.pbx.port import Digit, LegEvent, TransferResult
@@ -117,6 +117,10 @@ class AsteriskLeg:
     @property
     def answered(self) -> bool:
         return self._answered
+
+    @property
+    def carriage(self) -> Carriage:
+        return Stream()
 
     @property
     def has_ended(self) -> bool:
