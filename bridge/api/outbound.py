@@ -126,6 +126,7 @@ class Outbound:
             name=new.participant_name or f"Phone {shown}".strip(),
             metadata=new.participant_metadata,
             attributes={name: value for name, value in {**new.participant_attributes, **of_call}.items() if value},
+            dial_tone=new.play_dialtone or new.play_ringtone,
         )
         longest = min(_seconds(new.max_call_duration) or self._limits.longest, self._limits.longest)
         media_timeout = _seconds(outbound_media(new, trunk).media_timeout)

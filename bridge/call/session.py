@@ -147,8 +147,9 @@ class Story:
         if call.taken_over:
             await self._find_sound(call)
         await remember(call)
-        watchers.note_down()
+        noted = watchers.note_down()
         await self._take_seat(call, watchers)
+        await noted  # from here on somebody knows of this call, and may ask what became of it
         call.progress.seated.set()
         left = max(0.0, (call.note.company_until or 0.0) - self._world.clock.now())
         try:

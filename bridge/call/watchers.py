@@ -81,9 +81,9 @@ class Watchers:
         if not self._call.control.is_set():
             self._start(self._without_control())
 
-    def note_down(self) -> None:
-        """What is known of the call by now, should it end while no server watches."""
-        self._start(self._keep_open())
+    def note_down(self) -> "asyncio.Task[None]":
+        """What is known of the call by now, should it end while no server watches. For who cannot go on without: the task of keeping it."""
+        return self._start(self._keep_open())
 
     async def _keep_open(self) -> None:
         detail = "it ended while no server watched: hung up, or taken to the fallback by the PBX"

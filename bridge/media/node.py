@@ -82,6 +82,7 @@ class InProcessNode:
         self._until_sweep = _BEATS_PER_SWEEP
         self._sounds: dict[str, NodeSound] = {}
         self._on_air: tuple[NodeSound, ...] = ()
+        self._ringing: tuple[NodeSound, ...] = ()
         self._giving_up: dict[str, asyncio.Task[None]] = {}
         self._draining = False
         self._opened = 0
@@ -162,6 +163,7 @@ class InProcessNode:
         if sound.closed and self._sounds.get(sound.call_id) is sound:
             del self._sounds[sound.call_id]
         self._on_air = tuple(each for each in self._sounds.values() if each.on_air)
+        self._ringing = tuple(each for each in self._sounds.values() if each.rings)
 
     def _one_beat(self) -> None:
         on_air = self._on_air  # replaced, never changed, when a line comes or goes meanwhile
@@ -170,6 +172,8 @@ class InProcessNode:
                 sound.listen()
             except Exception as error:
                 self._line_failed(sound, error)
+        for sound in self._ringing:
+            sound.ring()
         self._rooms.beat()
         for sound in on_air:
             try:

@@ -20,7 +20,7 @@ class ClipName(StrEnum):
     WELCOME = "welcome"  # what the built-in announcer says
     WRONG_PIN = "wrong_pin"  # a tone
     RINGBACK = "ringback"  # a tone, endless
-    BUSY = "busy"  # a tone, endless
+    DIAL_TONE = "dial_tone"  # a tone, endless: what a room hears of a phone that rings
     COMFORT = "comfort"  # very faint noise, endless: "the line is alive"
 
 

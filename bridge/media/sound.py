@@ -1,7 +1,8 @@
 """The node's hold on one call: its line to the PBX, what is played, its seat in a room. The beat drives `listen` and `speak`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from itertools import cycle
 from typing import Protocol
 
 import structlog
@@ -10,7 +11,7 @@ from bridge.errors import ConfigurationError, Unavailable
 from bridge.media.clips import ClipLibrary
 from bridge.media.frames import silence
 from bridge.media.player import Player
-from bridge.media.port import Clip, SoundState
+from bridge.media.port import Clip, ClipName, SoundState
 from bridge.media.reception import Reception
 from bridge.media.unicast import UnicastReception
 from bridge.model.ending import EndReason
@@ -92,7 +93,7 @@ class NodeSound:
         changed: Callable[["NodeSound"], None],
         now: Callable[[], float],
     ) -> None:
-        """`changed` is told whenever the sound gets or loses its line, or is closed."""
+        """`changed` is told whenever the sound gets or loses its line, takes a seat, or is closed."""
         self._call_id = call_id
         self._rate = rate
         self._reception = reception
@@ -105,6 +106,7 @@ class NodeSound:
         self._line: AudioLine | None = None
         self._player = Player()
         self._seat: NodeSeat | None = None
+        self._dial_tone: Iterator[bytes] = iter(())
         self._room_seat: RoomSeat | None = None
         self._taking_seat = asyncio.Lock()
         self._is_connected = asyncio.Event()
@@ -122,6 +124,11 @@ class NodeSound:
     def on_air(self) -> bool:
         """The PBX is connected."""
         return self._line is not None
+
+    @property
+    def rings(self) -> bool:
+        """The room is to hear that the phone rings."""
+        return self._seat is not None and self._seat.ticket.dial_tone and not self._seat.opened
 
     @property
     def closed(self) -> bool:
@@ -177,6 +184,8 @@ class NodeSound:
                 self._must_be_open()
             self._room_seat = room_seat
             self._seat = NodeSeat(room_seat, self._seat_given_up)
+            self._dial_tone = cycle(self._clips.frames(ClipName.DIAL_TONE, self._rate)) if ticket.dial_tone else iter(())
+            self._changed(self)
             return self._seat
 
     async def snapshot(self) -> SoundState:
@@ -209,6 +218,11 @@ class NodeSound:
             await self._seat.leave(EndReason.SHUTDOWN)
 
     # Called from the beat
+
+    def ring(self) -> None:
+        """The room's next 20 ms of a phone that rings."""
+        if self.rings and self._room_seat is not None:
+            self._room_seat.ring(next(self._dial_tone))
 
     def listen(self) -> None:
         """The caller's next 20 ms go to the room. Raises what `AudioLine.receive` raises."""

@@ -45,19 +45,19 @@ WRONG_PIN: Final[Pattern] = (
 
 _EUROPE: Final[dict[ClipName, Pattern]] = {
     ClipName.RINGBACK: (Part((425,), 1.0), Part((), 4.0)),
-    ClipName.BUSY: (Part((425,), 0.48), Part((), 0.48)),
 }
+
+DIAL_TONE: Final[Pattern] = (Part((425,), 1.0), Part((), 4.0))
+"""What a room hears of a phone that rings: ETSI's, as LiveKit's, whatever the region (livekit-sip-semantics.md §3.9)."""
 
 REGIONS: Final[dict[str, dict[ClipName, Pattern]]] = {
     "us": {
         ClipName.RINGBACK: (Part((440, 480), 2.0), Part((), 4.0)),
-        ClipName.BUSY: (Part((480, 620), 0.5), Part((), 0.5)),
     },
     "eu": _EUROPE,
     "de": _EUROPE,
     "uk": {
         ClipName.RINGBACK: (Part((400, 450), 0.4), Part((), 0.2), Part((400, 450), 0.4), Part((), 2.0)),
-        ClipName.BUSY: (Part((400,), 0.38), Part((), 0.38)),  # 375 ms each, to whole frames
     },
 }
 """Tones that callers know from home, by region."""
@@ -70,7 +70,7 @@ class Tones:
         """Raises `ConfigurationError` for a region that is not in `REGIONS`."""
         if region not in REGIONS:
             raise ConfigurationError(f"There are no tones for the region {region!r}; there are: {', '.join(sorted(REGIONS))}.")
-        patterns = {**REGIONS[region], ClipName.WRONG_PIN: WRONG_PIN}
+        patterns = {**REGIONS[region], ClipName.WRONG_PIN: WRONG_PIN, ClipName.DIAL_TONE: DIAL_TONE}
         self._frames = {(name, rate): _cut(_sound(pattern, rate), rate) for name, pattern in patterns.items() for rate in RATES}
         self._frames |= {(ClipName.COMFORT, rate): _cut(_faint_noise(rate), rate) for rate in RATES}
 

@@ -9,7 +9,8 @@ from typing import Any
 class RoomTicket:
     """One participant of kind SIP about to join (livekit-sip-semantics.md §3.7). Plain data: it crosses process borders and is kept
     in the call's note, so that the same seat can be taken again elsewhere. `headers` are those of the INVITE, for who asks for them in
-    the room (§3.5); the note goes without them, since the PBX has them still."""
+    the room (§3.5); the note goes without them, since the PBX has them still. `dial_tone`: until the seat is opened the room hears that
+    a phone rings."""
 
     call_id: str
     room_name: str
@@ -20,6 +21,7 @@ class RoomTicket:
     room_preset: str = ""
     room_config: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    dial_tone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

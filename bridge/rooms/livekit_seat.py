@@ -93,6 +93,7 @@ class LiveKitSeat:
         # After a PIN it came before the room was chosen.
         self._rings = ticket.attributes.get("sip.callStatus") == "ringing"
         self._said: bytes | None = None
+        self._rung: bytes | None = None
         self._was_heard = False
         self._words: KeptWords | None = KeptWords(rate)
         self._silence = silence(rate)
@@ -111,6 +112,9 @@ class LiveKitSeat:
         if self._opened or self._rings:
             self._said = frame
 
+    def ring(self, frame: bytes) -> None:
+        self._rung = frame
+
     def hear(self) -> bytes | None:
         session = self._session
         if session is None or not self._opened:
@@ -122,8 +126,9 @@ class LiveKitSeat:
         return together([frame for frame in (track.take() for track in tracks) if frame is not None])
 
     def beat(self) -> None:
-        """20 ms go to the room: what the caller said, or what they said first, or next to nothing."""
+        """20 ms go to the room: that a phone rings, what the caller said, or what they said first, or next to nothing."""
         said, self._said = self._said, None
+        rung, self._rung = self._rung, None
         session = self._session
         if session is not None and not self._was_heard:
             for track in session.tracks:
@@ -140,6 +145,8 @@ class LiveKitSeat:
                     self._words = None  # nothing is late any more
         if speaker is None:
             return
+        if not self._opened:
+            said = rung
         if said is None or said == self._silence:
             said = self._hum
         speaker.send(said)

@@ -62,8 +62,12 @@ class LocalSeat:
         if self.opened:
             self.said = frame if self._to_room is None else self._to_room(frame)
 
+    def ring(self, frame: bytes) -> None:
+        if not self.opened:
+            self.said = frame if self._to_room is None else self._to_room(frame)
+
     def hear(self) -> bytes | None:
-        heard = self.heard
+        heard = self.heard if self.opened else None
         return heard if heard is None or self._from_room is None else self._from_room(heard)
 
     async def company(self) -> None:
@@ -139,6 +143,8 @@ class LocalRoom:
         seat = self._seats[ticket.identity] = LocalSeat(self, ticket, rate)
         if first is not None:
             self._expel(first, "duplicate_identity")
+        if ticket.dial_tone:
+            self.arrange()
         self._look_for_company()
         return seat
 
@@ -153,8 +159,8 @@ class LocalRoom:
         self._vanish_if_empty()
 
     def arrange(self) -> None:
-        """Who has audio open has changed."""
-        self._open = tuple(seat for seat in self._seats.values() if seat.opened)
+        """Who has audio open, or a tone for the room, has changed."""
+        self._open = tuple(seat for seat in self._seats.values() if seat.opened or seat.ticket.dial_tone)
         self._rate = max((seat.rate for seat in self._open), default=RATES[0])
         for seat in self._open:
             seat.run_at(self._rate)

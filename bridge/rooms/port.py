@@ -11,13 +11,16 @@ from bridge.model.ticket import RoomTicket, SeatEvent
 
 
 class RoomSeat(Protocol):
-    """One participant's place as the node holds it. `say` and `hear` are called from the beat: they never wait and never raise."""
+    """One participant's place as the node holds it. `say`, `ring` and `hear` are called from the beat: they never wait and never raise."""
 
     @property
     def ticket(self) -> RoomTicket: ...
 
     def say(self, frame: bytes) -> None:
         """The caller's next 20 ms, at the rate given at `join`. Not called when the caller sent nothing in this beat."""
+
+    def ring(self, frame: bytes) -> None:
+        """20 ms of the tone that tells the room of a phone that rings (`RoomTicket.dial_tone`), until the seat is opened."""
 
     def hear(self) -> bytes | None:
         """The room's next 20 ms for this caller, everybody but themselves; None when there is nothing to hear."""
@@ -38,7 +41,7 @@ class RoomService(Protocol):
         (`SeatGone("duplicate_identity")`). Raises `Unavailable`."""
 
     def beat(self) -> None:
-        """Called by the node once every 20 ms, after all `say` and before all `hear` of that beat."""
+        """Called by the node once every 20 ms, after all `say` and `ring` and before all `hear` of that beat."""
 
     async def probe(self) -> None:
         """Raises `Unavailable` when no room can be had now."""

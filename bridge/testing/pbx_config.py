@@ -139,10 +139,21 @@ exten => quiet,1,Answer()
  same => n,Wait(60)
 exten => ring,1,Ringing()
  same => n,Wait(60)
+exten => late,1,Ringing()
+ same => n,Wait(4)
+ same => n,Answer()
+ same => n,Wait(60)
+; A machine that wants to be told 12 before it says anything.
+exten => menu,1,Answer()
+ same => n,Goto(lab-menu,s,1)
 exten => leave,1,Answer()
  same => n,Wait(0.5)
  same => n,Hangup()
 exten => _reject-XXX,1,PJSIPHangup(${{EXTEN:7}})
+
+[lab-menu]
+exten => s,1,WaitExten(8)
+exten => 12,1,Goto(lab,tone,1)
 """
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -177,6 +178,23 @@ async def test_given_a_seat_when_it_is_not_open_then_the_caller_hears_silence(no
         assert (await sound.snapshot()).opened
         channel.say(numbered(2))
         assert await channel.hear_until(numbered(2)) < 10
+
+
+async def test_given_a_phone_that_rings_when_nobody_has_answered_then_the_room_hears_it(node: InProcessNode) -> None:
+    listener, channel = await connected(node, "one")
+    async with channel:
+        await (await listener.take_seat(ticket("one"))).open()
+        called = await node.open("two", 8_000)
+        seat = await called.take_seat(replace(ticket("two"), dial_tone=True))
+        tone = CLIPS.frames(ClipName.DIAL_TONE, 8_000)
+        await channel.hear_until(tone[9])
+        heard = await channel.hear(25)
+        first = tone.index(heard[0])
+        assert heard == [tone[(first + number) % 10] for number in range(25)], "it goes on and on, in one piece"
+        await seat.open()
+        await asyncio.sleep(0.1)
+        await channel.hear_until(SILENCE)
+        assert set(await channel.hear(5)) == {SILENCE}
 
 
 async def test_given_a_seat_when_another_is_taken_then_the_first_is_given_up(node: InProcessNode, rooms: LocalRooms) -> None:

@@ -64,10 +64,10 @@ async def test_given_a_cancelled_clip_when_another_has_begun_then_that_one_goes_
     player = Player()
     first = await started(player)
     first.cancel()
-    second = asyncio.create_task(player.play(ClipName.BUSY, SOUND, True))
+    second = asyncio.create_task(player.play(ClipName.DIAL_TONE, SOUND, True))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert player.playing is ClipName.BUSY
+    assert player.playing is ClipName.DIAL_TONE
     player.stop()
     assert await second is False
 
@@ -87,11 +87,11 @@ class Recorded:
         return (f"speech {name} {rate}".encode(),)
 
     def override(self, name: ClipName, rate: int) -> Frames | None:
-        return (b"the operator's",) if name is ClipName.BUSY else None
+        return (b"the operator's",) if name is ClipName.DIAL_TONE else None
 
 
 def test_given_recordings_and_tones_when_a_clip_is_asked_for_then_the_operators_come_first() -> None:
     clips = Clips(Recorded(), tones := Tones())
-    assert clips.frames(ClipName.BUSY, 8_000) == (b"the operator's",)
+    assert clips.frames(ClipName.DIAL_TONE, 8_000) == (b"the operator's",)
     assert clips.frames(ClipName.RINGBACK, 8_000) == tones.frames(ClipName.RINGBACK, 8_000)
     assert clips.frames(ClipName.ENTER_PIN, 16_000) == (b"speech enter_pin 16000",)

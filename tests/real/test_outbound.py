@@ -116,14 +116,51 @@ async def test_given_what_may_not_be_then_nobody_is_called(
 
 
 async def test_given_more_than_the_operator_allows_then_the_next_is_refused_until_one_ends(stack: Stack, livekit: Any) -> None:
-    made = [await livekit.create_sip_participant(asked("lab-quiet", wait_until_answered=True)) for _ in range(3)]
+    called = [asked("lab-quiet", participant_identity=name, wait_until_answered=True) for name in ("one", "two", "three")]
+    made = [await livekit.create_sip_participant(each) for each in called]
     with pytest.raises(api.TwirpError) as raised:
-        await livekit.create_sip_participant(asked("lab-quiet"))
+        await livekit.create_sip_participant(asked("lab-quiet", participant_identity="four"))
     assert raised.value.code == "resource_exhausted"
-    await stack.server.stop()  # who talks stays up for the server that starts next
-    await stack.server.start()
-    assert len(await stack.pbx.channels()) >= 3
-    for channel in await stack.pbx.channels():
-        await stack.pbx.admin.ask("Hangup", Channel=channel["Channel"])
+    assert "outbound.max_calls" in raised.value.message
+    await hang_up_all(stack)
     for each in made:
-        assert (await record_of(stack, each.sip_call_id)).taken_over
+        assert (await record_of(stack, each.sip_call_id)).end_reason is EndReason.HANGUP
+
+
+async def test_given_a_server_that_restarts_while_it_rings_then_the_next_one_sees_them_answer(stack: Stack, livekit: Any) -> None:
+    made = await livekit.create_sip_participant(asked("lab-late"))
+    await stack.server.restart()
+    await until_talking(stack)
+    await hang_up_all(stack)
+    record = await record_of(stack, made.sip_call_id)
+    assert (record.end_reason, record.answered, record.taken_over) == (EndReason.HANGUP, True, True)
+
+
+async def test_given_nobody_who_knows_of_the_call_when_they_answer_then_it_ends_within_seconds(stack: Stack, livekit: Any) -> None:
+    made = await livekit.create_sip_participant(asked("lab-late"))
+    await stack.server.kill()
+    await stack.pbx.quiet(within=15.0)
+    await stack.server.start()
+    assert (await record_of(stack, made.sip_call_id, within=20.0)).end_reason is EndReason.UNSEEN
+
+
+async def test_given_a_call_longer_than_the_operator_allows_then_it_ends(stack: Stack, livekit: Any) -> None:
+    made = await livekit.create_sip_participant(asked("lab-quiet", max_call_duration=Duration(seconds=2), wait_until_answered=True))
+    record = await record_of(stack, made.sip_call_id)
+    assert (record.end_reason, 2 <= record.ended_at - record.started_at < 5) == (EndReason.MAX_DURATION, True)
+
+
+async def until_talking(stack: Stack, within: float = 15.0) -> None:
+    """The PBX's audio goes to a room."""
+    deadline = time.monotonic() + within
+    while not [channel for channel in await stack.pbx.channels() if channel["Context"] == "roomline-media"]:
+        assert time.monotonic() < deadline, await stack.pbx.channels()
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)
+
+
+async def hang_up_all(stack: Stack) -> None:
+    """Who was called does; they are extensions of the PBX's own."""
+    for channel in await stack.pbx.channels():
+        if channel["Context"] == "lab":
+            await stack.pbx.admin.ask("Hangup", Channel=channel["Channel"])

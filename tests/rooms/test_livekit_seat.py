@@ -120,3 +120,43 @@ async def test_given_a_join_that_livekit_ends_for_good_then_no_second_one() -> N
     """Else a caller who was driven out by their own next call would drive that one out."""
     assert await events_of("duplicate_identity", within=5.0) == [SeatGone("duplicate_identity")]
     assert len(Session.made) == 1
+
+
+class Speaker:
+    """Keeps what the room would have heard."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def send(self, frame: bytes) -> None:
+        self.frames.append(frame)
+
+
+async def test_given_a_phone_that_rings_then_the_room_hears_it_until_the_seat_is_opened() -> None:
+    Session.outcomes = [""]
+    closing: list[asyncio.Future[None]] = []
+    seat = LiveKitSeat(
+        RoomTicket(call_id="SCL_1", room_name="r", identity="i", name="n", dial_tone=True),
+        8000,
+        access=ACCESS,
+        lookup=Lookup(),
+        way=PublicWay(),
+        options=SeatOptions(),
+        let_go=lambda ending: closing.append(asyncio.ensure_future(ending)),
+        gone=lambda _seat: None,
+    )
+    await asyncio.sleep(0.05)
+    speaker = Session.made[0].speaker = Speaker()  # type: ignore[assignment]  # by the adapter's reckoning it has a track
+    rung, said = b"r" * 320, b"s" * 320
+    seat.ring(rung)
+    seat.say(said)
+    seat.beat()
+    seat.beat()  # nothing rings in this one
+    await seat.open()
+    seat.ring(rung)
+    seat.say(said)
+    seat.beat()
+    assert (speaker.frames[0], speaker.frames[2]) == (rung, said)
+    assert speaker.frames[1] not in (rung, said)
+    await seat.leave(EndReason.HANGUP)
+    await asyncio.gather(*closing)

@@ -3,6 +3,7 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -284,3 +285,19 @@ async def test_given_a_rate_that_no_call_has_when_joining_then_it_is_refused(roo
     with pytest.raises(ValueError, match="44100"):
         await rooms.join(ticket("one"), 44_100)
     assert rooms.occupants() == {}
+
+
+async def test_given_a_phone_that_rings_then_the_room_hears_it_until_the_phone_is_answered(rooms: LocalRooms) -> None:
+    (one,) = await seated(rooms, "one")
+    called = await rooms.join(replace(ticket("called"), dial_tone=True), 8_000)
+    called.ring(frame(3))
+    one.say(frame(1))
+    called.say(frame(10_000))
+    rooms.beat()
+    assert (one.hear(), called.hear()) == (frame(3), None)
+    await called.open()
+    called.ring(frame(3))
+    called.say(frame(5))
+    one.say(frame(1))
+    rooms.beat()
+    assert (one.hear(), called.hear()) == (frame(5), frame(1))
