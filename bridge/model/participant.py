@@ -31,14 +31,37 @@ class Destination(LiveKitModel):
     region: str = ""
 
 
+class SipUri(LiveKitModel):
+    """SIPUri."""
+
+    user: str = ""
+    host: str = ""
+    ip: str = ""
+    port: int = 0
+    transport: Annotated[Transport, enum_by_name(Transport), NAME] = Transport.SIP_TRANSPORT_AUTO
+
+
+class RequestDestination(LiveKitModel):
+    """SIPRequestDest."""
+
+    raw: str = ""
+    values: SipUri | None = None
+
+
+class NamedDestination(RequestDestination):
+    """SIPNamedDest."""
+
+    display_name: str = ""
+
+
 class NewParticipant(LiveKitModel):
     """CreateSIPParticipantRequest."""
 
     sip_trunk_id: str = ""
     trunk: OutboundConfig | None = None
-    sip_request_uri: str = ""
-    sip_to_header: str = ""
-    sip_from_header: str = ""
+    sip_request_uri: RequestDestination | None = None
+    sip_to_header: NamedDestination | None = None
+    sip_from_header: NamedDestination | None = None
     sip_call_to: str = ""
     to_user_override: str = ""
     sip_number: str = ""
