@@ -108,8 +108,7 @@ class Transfers:
             log.warning("a transfer is asked for with headers that others may not understand", why=soft)
         self._allowed.check(target.user, target.host)
         asked_for = request.ringing_timeout if request.ringing_timeout > 0 else RINGING_TIMEOUT
-        limit = max(0.0, min(asked_for, LONGEST_RINGING, time_left() - MARGIN))
-        return TransferRequest(target.name_address, request.headers, request.play_dialtone, limit)
+        return TransferRequest(target.name_address, request.headers, request.play_dialtone, min(asked_for, LONGEST_RINGING))
 
     async def _call_of(self, room_name: str, identity: str) -> str:
         for call in self._calls.calls():
@@ -121,8 +120,9 @@ class Transfers:
 
     async def _hand_on(self, call_id: str, order: TransferRequest) -> sip.TransferSIPParticipantResponse:
         transfer_id = PREFIX + self._new_letters()
+        limit = max(0.0, min(order.ringing_timeout, time_left() - MARGIN))
         try:
-            result = await self._calls.transfer(call_id, order.to, order.headers, order.ringing_timeout, dial_tone=order.play_dialtone)
+            result = await self._calls.transfer(call_id, order.to, order.headers, limit, dial_tone=order.play_dialtone)
         except NoSuchCall as error:
             raise TwirpError(Code.NOT_FOUND, str(error)) from None
         if result.ok or result.failure is TransferFailure.CALL_ENDED:

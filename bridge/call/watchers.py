@@ -302,7 +302,9 @@ class Watchers:
 
     def _asked_to_hand_on(self, order: Transfer) -> None:
         call = self._call
-        if call.handing_on is not None:
+        if order.result.done():
+            log.info("a transfer is not begun: who asked for it waits no more", to=order.to)
+        elif call.handing_on is not None:
             call.handing_on.join(order)
         elif not call.seat_is_open:
             order.refuse(TransferFailure.NOT_TALKING, "the call is not talking yet")
