@@ -14,6 +14,8 @@ from livekit.protocol import sip
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.model.trunk import OutboundTrunk
+from bridge.pbx.asterisk.setup_check import check_asterisk
+from bridge.settings import Settings
 from bridge.store.port import Edit
 from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.get_asterisk import Asterisk
@@ -93,6 +95,14 @@ async def test_given_a_request_that_does_not_wait_then_it_is_answered_while_it_r
     made = await livekit.create_sip_participant(asked("lab-ring", ringing_timeout=Duration(seconds=2)))
     assert not [record for record in stack.server.call_records() if record.call_id == made.sip_call_id]
     assert (await record_of(stack, made.sip_call_id)).end_reason is EndReason.NO_ANSWER
+
+
+async def test_given_this_asterisk_then_the_check_finds_the_way_out_and_calls_nobody(stack: Stack) -> None:
+    (pbx,) = Settings.load(stack.server.config, {}).settings.pbx
+    texts = [finding.text for finding in await check_asterisk(pbx.options()) if finding.ok]
+    assert "the user roomline may call out" in texts
+    assert f"calls out have the endpoint {OUT_ENDPOINT}" in texts
+    assert await stack.pbx.channels() == []
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 
 from bridge.errors import Unavailable
 from bridge.model.finding import Finding
+from bridge.pbx.asterisk.dialing import CALLED
 from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
 from bridge.pbx.asterisk.places import CONTEXTS
 from bridge.pbx.asterisk.wire import Down, Up, Wire
 
-_CONTEXTS = ("roomline", *sorted(CONTEXTS), "roomline-fallback")
+_CONTEXTS = ("roomline", *sorted(CONTEXTS), "roomline-fallback", "roomline-nobody")
 _MODULES = {
     "app_audiosocket.so": "carries the sound of calls",
     "res_audiosocket.so": "carries the sound of calls",
@@ -48,7 +49,8 @@ async def _look(wire: Wire, options: AsteriskOptions) -> list[Finding]:
         allowed = await _may_command(wire, options)
         if not allowed.ok:
             return [allowed]  # nothing else can be seen
-        return [allowed, *await _dialplan(wire), await _fallback(wire), *await _modules(wire), await _controller(wire)]
+        found = [allowed, *await _dialplan(wire), await _fallback(wire), *await _modules(wire), *await _calls_out(wire, options)]
+        return [*found, await _controller(wire)]
     except Unavailable as error:
         return [Finding(False, str(error), "look into Asterisk's log")]
 
@@ -102,6 +104,26 @@ async def _module(wire: Wire, module: str, why: str) -> Finding:
     if await _get(wire, f"IFMODULE({module})") == "1":
         return Finding(True, f"{module} is loaded")
     return Finding(False, f"{module} is not loaded: it {why}", f"load it in modules.conf (`module load {module}`)")
+
+
+async def _calls_out(wire: Wire, options: AsteriskOptions) -> list[Finding]:
+    """Whether we could call somebody, without calling anybody."""
+    if not options.outbound_endpoints:
+        return []
+    # Refused for the right that is missing, or else for the channel that is: nobody is called either way.
+    answer = await wire.action("Originate", {"Channel": "", "Context": CALLED, "Exten": "s", "Priority": 1})
+    if "permission" in answer.message.lower():
+        text = f"pbx[].outbound_endpoints is set, but the user {options.user} may not call out"
+        return [Finding(False, text, "give it `write = call,originate` in manager.conf, then `manager reload`")]
+    endpoints = sorted(set(options.outbound_endpoints.values()))
+    return [Finding(True, f"the user {options.user} may call out"), *[await _endpoint(wire, endpoint) for endpoint in endpoints]]
+
+
+async def _endpoint(wire: Wire, endpoint: str) -> Finding:
+    if await _get(wire, f"PJSIP_ENDPOINT({endpoint},context)"):
+        return Finding(True, f"calls out have the endpoint {endpoint}")
+    todo = f"correct pbx[].outbound_endpoints, or add [{endpoint}] to pjsip.conf; without func_pjsip_endpoint.so this cannot be seen"
+    return Finding(None, f"the endpoint {endpoint} for calls out is not to be found", todo)
 
 
 async def _controller(wire: Wire) -> Finding:

@@ -15,9 +15,10 @@ from tests.pbx.asterisk.stage import SECRET
 DIALPLAN = Path(__file__).parents[3] / "dialplan" / "asterisk" / "roomline.conf"
 
 
-async def check(server: AmiServer, secret: str = SECRET) -> Sequence[Finding]:
+async def check(server: AmiServer, secret: str = SECRET, endpoints: Mapping[str, str] | None = None) -> Sequence[Finding]:
+    options = AsteriskOptions("hq", port=server.port, secret=secret, action_timeout=1.0, outbound_endpoints=endpoints or {})
     async with asyncio.timeout(60.0):
-        return await check_asterisk(AsteriskOptions("hq", port=server.port, secret=secret, action_timeout=1.0))
+        return await check_asterisk(options)
 
 
 def answers(values: Mapping[str, str], otherwise: str = "1") -> Script:
@@ -108,6 +109,25 @@ async def test_given_a_user_without_rights_then_it_is_said_which_it_needs(server
     (finding,) = wrong(await check(server))
     assert finding.text == "the user roomline may not command calls"
     assert "write = call" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("refused", "context", "said"),
+    [
+        ("Permission denied", "from-outside", [(False, "may not call out")]),
+        ("Channel not specified", "from-outside", [(True, "may call out"), (True, "have the endpoint to-carrier")]),
+        ("Channel not specified", "", [(True, "may call out"), (None, "to-carrier for calls out is not to be found")]),
+    ],
+)
+async def test_given_calls_out_then_their_right_and_their_way_are_looked_at_and_nobody_is_called(
+    server: AmiServer, refused: str, context: str, said: list[tuple[bool | None, str]]
+) -> None:
+    server.script("Getvar", answers({"PJSIP_ENDPOINT(to-carrier,context)": context}))
+    server.script("Originate", lambda action: failure(action, refused))
+    findings = [each for each in await check(server, endpoints={"ST_1": "to-carrier", "ST_2": "to-carrier"}) if "call" in each.text]
+    found = [(each.ok, each.text) for each in findings if "out" in each.text.split()]
+    assert [(ok, next(text for _, text in said if text in whole)) for ok, whole in found] == said
+    assert [action["Channel"] for action in server.named("Originate")] == [""]
 
 
 @pytest.mark.parametrize(("count", "text"), [(1, "one more would take it over"), (0, "no Roomline server commands")])
