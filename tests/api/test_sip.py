@@ -18,6 +18,7 @@ from bridge.api.auth import Keys
 from bridge.api.sip import SipObjects
 from bridge.api.twirp import Service, Twirp
 from bridge.call.registry import random_letters
+from bridge.errors import Unavailable
 from bridge.model.trunk import InboundTrunk, LegacyTrunk
 from bridge.store.port import Edit, ObjectStore, ReadOnlyObject
 from bridge.store.sqlite_objects import SqliteObjects
@@ -260,12 +261,31 @@ async def test_given_an_object_of_a_file_then_a_change_says_where_it_stands(stor
         await client.sip.delete_trunk(sip.DeleteSIPTrunkRequest(sip_trunk_id="ST_x"))
 
 
+async def test_given_a_store_that_cannot_write_then_it_is_said_and_what_was_there_stays(
+    livekit: Any, store: SqliteObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, a Redis that is gone (tests/store has them for real)."""
+    made = await create_inbound(livekit, "+15550100")
+
+    async def refuse(_decide: object) -> None:
+        raise Unavailable("the store cannot be written: database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "change", refuse)
+        async with refused("unavailable", "disk is full"):
+            await create_inbound(livekit, "+15550101")
+        async with refused("unavailable", "disk is full"):
+            await livekit.delete_trunk(sip.DeleteSIPTrunkRequest(sip_trunk_id=made.sip_trunk_id))
+    assert [item.sip_trunk_id for item in (await livekit.list_inbound_trunk(sip.ListSIPInboundTrunkRequest())).items] == [made.sip_trunk_id]
+    await create_inbound(livekit, "+15550101")
+
+
 async def test_given_many_who_write_at_once_then_one_of_those_who_claim_the_same_calls_wins(livekit: Any, store: SqliteObjects) -> None:
-    answers = await asyncio.gather(*(create_inbound(livekit, "+15550100", name=str(n)) for n in range(40)), return_exceptions=True)
+    answers = await asyncio.gather(*(create_inbound(livekit, "+15550100", name=str(n)) for n in range(200)), return_exceptions=True)
     made = [answer for answer in answers if not isinstance(answer, BaseException)]
     assert len(made) == 1
     trunk_id = made[0].sip_trunk_id
-    await asyncio.gather(*(livekit.update_inbound_trunk_fields(trunk_id, numbers=ListUpdate(add=[f"+1666{n:04}"])) for n in range(60)))
+    await asyncio.gather(*(livekit.update_inbound_trunk_fields(trunk_id, numbers=ListUpdate(add=[f"+1666{n:04}"])) for n in range(1000)))
     stored = (await store.read()).inbound_trunks[trunk_id]
     assert isinstance(stored, InboundTrunk)
-    assert len(stored.numbers) == 61  # none was lost
+    assert len(stored.numbers) == 1001  # none was lost

@@ -327,7 +327,40 @@ async def of_transfers(run: Sequence) -> None:
         await run.ask(service._client.request("SIP", "TransferSIPParticipant", request, headers, sip.TransferSIPParticipantResponse))
 
 
-@pytest.mark.parametrize("ask", [of_inbound_trunks, of_outbound_trunks, of_rules, of_transfers])
+async def of_participants(run: Sequence) -> None:
+    """As with transfers. Who is called is tests/real/test_outbound.py's: LiveKit's server would ask a livekit-sip, and there is none. It
+    does not know `to_user_override` yet."""
+    service = run.client.sip
+    calls = SIPGrants(call=True)
+    out = sip.SIPOutboundTrunkInfo(name="nameless", address="carrier.example", numbers=["+1"])
+    trunk = (await run.ask(service.create_outbound_trunk(sip.CreateSIPOutboundTrunkRequest(trunk=out)))).sip_trunk_id
+    good = {"sip_trunk_id": "ST_nobody", "sip_call_to": "+15550100", "room_name": "lobby"}
+    bad_header = {"headers": {"Call-ID": "x"}}
+    for grants, fields in (
+        (SIPGrants(), {}),
+        (SIPGrants(admin=True), good),
+        (calls, {}),
+        (calls, {"sip_trunk_id": trunk}),
+        (calls, {"sip_trunk_id": trunk, "sip_call_to": "a@example.com"}),
+        (calls, {"sip_trunk_id": trunk, "sip_call_to": "+1"}),
+        (calls, {**good, **bad_header}),
+        (calls, {**good, "room_name": ""}),
+        (calls, {**good, "display_name": "x" * 129}),
+        (calls, {**good, "display_name": 'a"b'}),
+        (calls, {**good, "destination": sip.Destination(city="Berlin")}),
+        (calls, {**good, "destination": sip.Destination(country="Germany")}),
+        (calls, {**good, "destination": sip.Destination(country="xx")}),
+        (calls, {**good, "trunk": sip.SIPOutboundConfig()}),
+        (calls, {"sip_call_to": "+1", "room_name": "lobby", "trunk": sip.SIPOutboundConfig(hostname="sip:a@b")}),
+        (calls, good),
+        (calls, {**good, "destination": sip.Destination(city="Berlin", country="DE")}),
+    ):
+        headers, request = service._auth_header(VideoGrants(), sip=grants), sip.CreateSIPParticipantRequest(**fields)
+        await run.ask(service._client.request("SIP", "CreateSIPParticipant", request, headers, sip.SIPParticipantInfo))
+    await run.ask(service.delete_trunk(sip.DeleteSIPTrunkRequest(sip_trunk_id=trunk)))
+
+
+@pytest.mark.parametrize("ask", [of_inbound_trunks, of_outbound_trunks, of_rules, of_transfers, of_participants])
 async def test_given_the_same_questions_then_roomline_answers_as_livekit(
     ours: LiveKitAPI, livekits: LiveKitAPI, ask: Callable[[Sequence], Awaitable[None]]
 ) -> None:
