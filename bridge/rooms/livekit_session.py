@@ -40,6 +40,9 @@ TELL_LIMIT: Final = 1.0
 DISCONNECT_LIMIT: Final = 10.0
 """Seconds that the SDK may take to leave a room behind our back."""
 
+ANSWER_FIRST: Final = 0.2
+"""Seconds from an RPC's answer to the end that it asked for."""
+
 _CODES: Final = {digit: code for code, digit in enumerate("0123456789*#abcd")}
 """RFC 4733, section 3.2."""
 
@@ -261,7 +264,8 @@ class LiveKitSession:
         return remote_headers(self._ticket.headers, asked.payload)
 
     async def _end_asked(self, asked: rtc.RpcInvocationData) -> str:
-        self._tell(EndAsked(asked.caller_identity))
+        # They are told that it was heard first: whoever leaves at once takes an answer along that is still on its way.
+        asyncio.get_running_loop().call_later(ANSWER_FIRST, self._tell, EndAsked(asked.caller_identity))
         return "{}"
 
 

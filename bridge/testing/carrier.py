@@ -130,9 +130,10 @@ class CarrierCall:
     async def say_file(self, path: Path) -> float:
         return await self.ear.say_file(path)
 
-    async def press(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 80) -> None:
+    async def press(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 150) -> None:
         """Press keys one after another. Raises CallEnded when the call ends meanwhile. Asterisk makes no press shorter than 100 ms;
-        with a gap under 45 ms after that, the PBX's Asterisk tells `DTMFEnd` twice or loses a key."""
+        with a gap under 45 ms after that, the PBX's Asterisk tells `DTMFEnd` twice or loses a key; on a busy
+        machine gaps shrink, which the default allows for."""
         async with await self._carrier.manager.connect(events=False) as keys:
             for digit in digits:
                 began = time.monotonic()
