@@ -16,6 +16,7 @@ from livekit.protocol import sip
 
 from bridge.api.auth import Keys
 from bridge.api.control import Control, Parts
+from bridge.api.directory import Directory
 from bridge.api.health import Health, serve_health
 from bridge.api.node_figures import CountingNode, NodeFigures
 from bridge.api.outbound import Limits, Outbound
@@ -62,6 +63,8 @@ class Application:
         self._configured = configured_objects(loaded)
         self._routes = Routes()
         self._reload_asked = asyncio.Event()
+        directory = self.settings.api.directory
+        self._directory = Directory(directory.options(), self._store_is_away) if directory is not None else None
         self._stack = AsyncExitStack()
         self.workers: Workers | None = None
         self.objects: WatchedStore
@@ -128,7 +131,7 @@ class Application:
         services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
         keys = Keys(settings.api_keys)
         parts = Parts(self.registry, self._store, transfers, self._health, self._routes.explain, self._reload_and_tell)
-        tables = [Control(keys, parts).routes()]
+        tables = [Control(keys, parts).routes(), self._directory.routes() if self._directory is not None else ()]
         self.api_port = await stack.enter_async_context(serve_api(Twirp(services, keys), tables, host, port))
 
     async def _open_nodes(self, stack: AsyncExitStack) -> Sequence[Node]:
@@ -258,7 +261,13 @@ class Application:
         credentials = [TrunkCredentials.of(trunk) for trunk in inbound_trunks(inventory).values() if trunk.asks_for_credentials]
         for pbx in self.pbxes:
             pbx.keep_credentials(credentials)
+        if self._directory is not None:
+            self._directory.keep(credentials)
         await self._routes.follow(inventory, self._configured.contents.unknown_trunks)
+
+    def _store_is_away(self) -> bool:
+        """A file that is wrong is not: what was read of it last stays until somebody has mended it."""
+        return self.objects.trouble != self._configured.trouble
 
     async def _follow_changes(self) -> None:
         """What is written into the store or the file, by whomever, decides within a second."""

@@ -14,11 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bridge.api.directory import DirectoryOptions
 from bridge.call.pin import PinOptions
 from bridge.call.registry import RegistryOptions
 from bridge.call.throttle import Bucket, ThrottleOptions
 from bridge.call.world import StoryOptions
 from bridge.configuration import ConfigurationFile, Place, dotted, read_configuration, undotted
+from bridge.dispatch.addresses import parse_mask
 from bridge.dispatch.conflicts import Severity, problems
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.errors import ConfigurationError
@@ -286,6 +288,27 @@ class Http(Part):
     listen: Address | None = Field(default=None, description="/healthz, /readyz and /metrics are served here; nowhere by default")
 
 
+class DirectoryAccess(Part):
+    """Who may ask the directory of trunks with a user and a password (mod_xml_curl)."""
+
+    secret: SecretStr = Field(min_length=16, description="the password in the binding's `gateway-credentials`, 16 characters at least")
+    peers: tuple[str, ...] = Field(
+        default=("127.0.0.0/8", "::1"),
+        min_length=1,
+        description="addresses and networks of the FreeSWITCHes; this machine's own by default",
+    )
+
+    @field_validator("peers")
+    @classmethod
+    def _addresses(cls, peers: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [peer for peer in peers if parse_mask(peer) is None]:
+            raise ValueError(f"{wrong[0]!r} is no address and no network")
+        return peers
+
+    def options(self) -> DirectoryOptions:
+        return DirectoryOptions(self.secret.get_secret_value(), self.peers)
+
+
 class Api(Part):
     """What others ask of us."""
 
@@ -296,6 +319,8 @@ class Api(Part):
         default_factory=dict,
         description="API key → its secret, for the tokens of who asks; left out: the key and secret of rooms, where they are LiveKit's",
     )
+
+    directory: DirectoryAccess | None = Field(default=None, description="what a FreeSWITCH asks of callers with a user and a password")
 
     @model_validator(mode="after")
     def _all_there(self) -> Self:
@@ -458,8 +483,10 @@ class Loaded:
 
     def _check_api_keys(self) -> None:
         settings = self.settings
-        if settings.api.listen is not None and not settings.api_keys:
+        if settings.api.listen is not None and not settings.api_keys and settings.api.directory is None:
             self.errors.append(f"{self.file.where(('api',))}: api.keys: nobody could ask: give it a key and its secret")
+        if settings.api.listen is None and settings.api.directory is not None:
+            self.errors.append(f"{self.file.where(('api', 'directory'))}: api.directory: it is served at api.listen, which is not set")
         secrets: dict[Place, SecretStr] = {("api", "keys", key): secret for key, secret in settings.api.keys.items()}
         if settings.rooms.kind == "livekit":
             secrets["rooms", "secret"] = settings.rooms.secret

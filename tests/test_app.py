@@ -1,6 +1,7 @@
 """The parts put together: what starts, what stops, and what is said when something cannot be had. Calls are in tests/real."""
 
 import asyncio
+import base64
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import weakref
 from pathlib import Path
 
+import aiohttp
 import pytest
 from livekit import api
 from livekit.protocol import sip
@@ -162,6 +164,38 @@ async def test_given_a_rule_made_over_the_api_then_calls_follow_it_within_a_seco
                     await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+TRUNK = "trunks:\n  - {{numbers: ['+15550100'], auth_username: acme, auth_password: {password}}}\n"
+
+
+async def test_given_a_directory_when_the_store_breaks_then_nobody_is_let_in_and_a_wrong_file_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = f"api: {{listen: '127.0.0.1:0', directory: {{secret: {SECRET}}}}}\n"
+    question = {"section": "directory", "action": "sip_auth", "sip_auth_method": "INVITE", "key_value": "r", "sip_auth_realm": "r"}
+    headers = {"Authorization": "Basic " + base64.b64encode(f":{SECRET}".encode()).decode()}
+    async with Application(load(tmp_path, access + TRUNK.format(password="one"))) as app, aiohttp.ClientSession() as session:
+
+        async def ask() -> tuple[int, str]:
+            body = question | {"user": "acme", "sip_auth_username": "acme"}
+            async with session.post(f"http://127.0.0.1:{app.api_port}/freeswitch/directory", data=body, headers=headers) as response:
+                return response.status, await response.text()
+
+        status, first = await ask()
+        assert (status, "ST_config000000" in first) == (200, True)
+        configure(tmp_path, access + "trunks: {}\n")
+        await app.reload()
+        assert app.objects.trouble
+        assert await ask() == (200, first)
+        configure(tmp_path, access + TRUNK.format(password="another"))
+        await app.reload()
+        status, second = await ask()
+        assert (status, second != first) == (200, True)
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteObjects, "trouble", "the disk is gone")
+            assert await ask() == (503, "")
+        assert await ask() == (200, second)
 
 
 async def test_given_an_index_that_was_replaced_then_nothing_of_it_stays_though_all_was_frozen(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from bridge.settings import Settings
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 EXAMPLE = ROOT / "docs" / "roomline.example.yaml"
-ENVIRONMENT = {"ROOMLINE_AMI_SECRET": "x", "ROOMLINE_ARI_SECRET": "y", "LOBBY_PIN": "80428617"}
+ENVIRONMENT = {"ROOMLINE_AMI_SECRET": "x", "ROOMLINE_ARI_SECRET": "y", "LOBBY_PIN": "80428617", "ROOMLINE_DIRECTORY_SECRET": "z" * 16}
 
 
 def test_given_the_page_then_its_tables_are_what_the_settings_say() -> None:

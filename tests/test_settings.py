@@ -99,6 +99,11 @@ def test_given_stores_then_records_go_to_a_file_of_their_own_where_the_store_is_
         ),
         ("api: {keys: {one: {env: NO_SUCH_VARIABLE}}}\n", ":3: api.keys.one: the environment variable NO_SUCH_VARIABLE is not set"),
         ("api: {keys: {one: ''}}\n", ":3: api: keys: a key and its secret are texts"),
+        ("api: {directory: {secret: too-short}}\n", ":3: api.directory.secret: Value should have at least 16 items"),
+        (
+            "api: {directory: {secret: aaaaaaaaaaaaaaaa, peers: [pbx.example.com]}}\n",
+            ":3: api.directory.peers: 'pbx.example.com' is no address and no network",
+        ),
         ("outbound: {allow: ['sip:*@h']}\n", ":3: outbound.allow: a pattern is a number such as +49*, or a user and a host"),
         ("unknown_trunks: perhaps\n", ":3: unknown_trunks: "),
         ("trunks:\n  - numbers: +15550100\n", ":4: trunks[0].numbers: "),
@@ -160,12 +165,23 @@ def test_given_livekits_own_variables_then_they_count_where_the_file_says_nothin
     ("text", "says"),
     [
         ("api: {listen: '127.0.0.1:8880'}\n", ":3: api.keys: nobody could ask: give it a key and its secret"),
+        ("api: {directory: {secret: aaaaaaaaaaaaaaaa}}\n", ":3: api.directory: it is served at api.listen, which is not set"),
         (LIVEKIT + "media: {workers: 0}\n", ":4: media.workers: LiveKit's SDK runs in processes of its own"),
         ("media: {workers: 2}\n", ":3: media.workers: rooms of kind local live in one process"),
     ],
 )
-def test_given_workers_that_the_rooms_cannot_have_then_the_error_says_so(tmp_path: Path, text: str, says: str) -> None:
+def test_given_parts_that_do_not_go_together_then_the_error_says_so(tmp_path: Path, text: str, says: str) -> None:
     assert says in "\n".join(load(tmp_path, text).errors)
+
+
+def test_given_a_directory_alone_then_the_api_needs_no_keys_and_its_secret_is_one(tmp_path: Path) -> None:
+    loaded = load(tmp_path, "api: {listen: '127.0.0.1:0', directory: {secret: a-directory-secret}}\n")
+    assert loaded.errors == []
+    assert loaded.file.literal_secrets == (("pbx", 0, "ami", "secret"), ("api", "directory", "secret"))
+    assert loaded.settings.api.directory is not None
+    options = loaded.settings.api.directory.options()
+    assert (options.secret, options.peers) == ("a-directory-secret", ("127.0.0.0/8", "::1"))
+    assert "a-directory-secret" not in repr(loaded.settings) + repr(options)
 
 
 def test_given_no_folder_for_sockets_then_it_is_the_services_or_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,8 @@ def _shown(value: Any) -> str:
     if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, tuple):
-        return f"`{value[0]}:{value[1]}`"
+        host, *port = value
+        return f"`{host}:{port[0]}`" if port and isinstance(port[0], int) else f"`{list(value)}`".replace("'", '"')
     return f"`{value.value if isinstance(value, Enum) else str(value).lower() if isinstance(value, bool) else value}`"
 
 
