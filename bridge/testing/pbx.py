@@ -3,21 +3,28 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from bridge.testing.ami import Ami, Message
 from bridge.testing.asterisk_process import AsteriskProcess, Manager
+from bridge.testing.child import Child
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import tone
 from bridge.testing.pbx_config import HOLD_MUSIC_HZ, PbxSettings, pbx_files
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
 from bridge.testing.recording import save_wav
 
+_HEARTBEAT = "ROOMLINE_HEARTBEAT"
+"""The dialplan's global that a controller sets as `epoch:controller:count` (dialplan/asterisk/roomline.conf)."""
+
 
 class OperatorPbx:
     """`async with OperatorPbx(asterisk, folder)`. `settings.roomline` is Roomline's manager user, `settings.admin` the tests'."""
+
+    control = "ami"
 
     def __init__(
         self,
@@ -46,6 +53,7 @@ class OperatorPbx:
             lease=lease,
             outbound=outbound,
         )
+        self.description = f"Asterisk {asterisk.version}"
         self.process = AsteriskProcess(asterisk, folder, pbx_files(self.settings), self.settings.admin)
         self._admin: Ami | None = None
 
@@ -53,6 +61,34 @@ class OperatorPbx:
     def sip_address(self) -> tuple[str, int]:
         """Where it listens on loopback."""
         return LOOPBACK, self.settings.sip_port
+
+    @property
+    def control_port(self) -> int:
+        return self.settings.roomline.port
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        return (self.settings.roomline.secret, self.settings.ari_secret)
+
+    @property
+    def child(self) -> Child:
+        return self.process.child
+
+    def section(self, given: Mapping[str, Any], secret: Callable[[str, str], Mapping[str, str]]) -> dict[str, Any]:
+        """Its section of roomline.yaml, with what an operator says besides; `secret` puts one into a file and gives the reference."""
+        manager = self.settings.roomline
+        ami = {"host": manager.host, "port": manager.port, "user": manager.user, "secret": secret("ami", manager.secret)}
+        ari = {"url": f"http://{LOOPBACK}:{self.settings.http_port}", "secret": secret("ari", self.settings.ari_secret)}
+        return {"name": "pbx", **given, "kind": "asterisk", "ami": ami, "ari": ari}
+
+    def api_section(self, secret: Callable[[str, str], Mapping[str, str]]) -> Mapping[str, Any]:
+        """What it needs of the API: nothing."""
+        del secret
+        return {}
+
+    async def controller(self) -> str:
+        """Which controller it heard last; empty for none."""
+        return (await self.variable(_HEARTBEAT)).rpartition(":")[0]
 
     @property
     def admin(self) -> Ami:

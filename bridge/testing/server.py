@@ -15,26 +15,30 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from bridge.errors import RoomlineError
 from bridge.model.record import CallRecord
 from bridge.testing.child import Child
-from bridge.testing.pbx import OperatorPbx
 
 _READY_WITHIN = 20.0
-_HEARTBEAT = "ROOMLINE_HEARTBEAT"
-"""The dialplan's global that a controller sets as `epoch:controller:count` (dialplan/asterisk/roomline.conf)."""
 
 
 class ServerFailed(RoomlineError):  # noqa: N818  (the text is the log's last lines)
     """The server ended or did not get ready."""
 
 
+class Commanded(Protocol):
+    """What the server takes over."""
+
+    async def controller(self) -> str:
+        """Which one it heard last; empty for none."""
+
+
 class Server:
     """`async with Server(config, store, pbx, log)`: `python -m bridge serve`, ready once it commands the PBX."""
 
-    def __init__(self, config: Path, store: Path, pbx: OperatorPbx, log: Path, program: Sequence[str] = ()) -> None:
+    def __init__(self, config: Path, store: Path, pbx: Commanded, log: Path, program: Sequence[str] = ()) -> None:
         """`program` is the `roomline` command of another installation; without it this one's."""
         self._program = program
         self.config = config
@@ -163,7 +167,7 @@ class Server:
 
     async def _controller(self) -> str:
         """Which controller the PBX heard last."""
-        return (await self._pbx.variable(_HEARTBEAT)).rpartition(":")[0]
+        return await self._pbx.controller()
 
     def _last_lines(self) -> str:
         return "\n".join(self.child.output().splitlines()[-15:]) + f"\n(all of it: {self.log})"

@@ -1,4 +1,4 @@
-"""The stack: a real PBX, a real carrier and Roomline's server between PBX and rooms, all on loopback, all ended together.
+"""The stack: a real PBX (Asterisk or FreeSWITCH), a real carrier and Roomline's server between PBX and rooms, on loopback, ended together.
 
     async with Stack(configuration) as stack:
         call = await stack.carrier.call("+15550100")
@@ -15,13 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 
 from bridge.errors import RoomlineError
 from bridge.testing.carrier import Carrier
+from bridge.testing.child import Child
+from bridge.testing.freeswitch_process import SwitchPbx
 from bridge.testing.get_asterisk import Asterisk, get_asterisk
+from bridge.testing.get_freeswitch import FreeSwitch
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.ports import LOOPBACK, free_port
 from bridge.testing.server import Server
@@ -31,12 +34,42 @@ Configuration = Mapping[str, Any]
 manager's, the records', where media and http listen; the store's and the API's (where there is one at all) too where none is given."""
 
 
+Secret = Callable[[str, str], Mapping[str, str]]
+"""Puts a secret into a file by that name; gives what refers to it in roomline.yaml."""
+
+
+class StackPbx(Protocol):
+    """What a stack asks of its PBX, whichever it is."""
+
+    control: str
+    """The key of roomline.yaml below which its control connection stands."""
+
+    @property
+    def description(self) -> str: ...
+    @property
+    def sip_address(self) -> tuple[str, int]: ...
+    @property
+    def control_port(self) -> int: ...
+    @property
+    def secrets(self) -> Sequence[str]: ...
+    @property
+    def child(self) -> Child: ...
+    def section(self, given: Mapping[str, Any], secret: Secret) -> dict[str, Any]: ...
+    def api_section(self, secret: Secret) -> Mapping[str, Any]: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+    async def controller(self) -> str: ...
+    async def channels(self) -> Sequence[object]: ...
+    async def quiet(self, within: float = ...) -> None: ...
+
+
 class Stack:
     """`async with Stack(configuration)`.
 
-    `keep` is where logs, sounds and configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out
-    until `stack.server.start()`; `program` is the `roomline` of another installation. `progress` is told what is being
-    waited for, a line each.
+    `freeswitch` is the PBX where it is given, else an Asterisk; the carrier is an Asterisk in both cases. `keep` is where logs, sounds and
+    configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out until `stack.server.start()`; `program`
+    is the `roomline` of another installation. `progress` is told what is being waited for, a line each.
     """
 
     def __init__(
@@ -44,6 +77,7 @@ class Stack:
         configuration: Configuration,
         *,
         asterisk: Asterisk | None = None,
+        freeswitch: FreeSwitch | None = None,
         keep: Path | None = None,
         public: tuple[str, int] | None = None,
         lease: int = 3,
@@ -54,6 +88,7 @@ class Stack:
     ) -> None:
         self._configuration = configuration
         self._asterisk = asterisk
+        self._freeswitch = freeswitch
         self._keep = keep
         self._public = public
         self._lease = lease
@@ -66,13 +101,20 @@ class Stack:
         self.folder = Path()
         self.http_address = f"{LOOPBACK}:{free_port()}"
         self.api_address = str(self._given("api").get("listen") or f"{LOOPBACK}:{free_port()}")
-        self.pbx: OperatorPbx
+        self.pbx: StackPbx
         self.carrier: Carrier
         self.server: Server
 
+    @property
+    def asterisk(self) -> OperatorPbx:
+        """The PBX, in a stack whose PBX is an Asterisk."""
+        if not isinstance(self.pbx, OperatorPbx):
+            raise TypeError(f"the PBX of this stack is {self.pbx.description}")
+        return self.pbx
+
     async def start(self) -> None:
         """A second or two; the first time on a machine, some more for Asterisk's download. Raises NoAsterisk, AsteriskFailed,
-        ServerFailed; nothing is left running then."""
+        FreeSwitchFailed, ServerFailed; nothing is left running then."""
         try:
             await self._start()
         except BaseException:
@@ -84,11 +126,9 @@ class Stack:
         if asterisk is None:
             asterisk = await asyncio.to_thread(get_asterisk, self._progress)
         self.folder = self._make_folder()
-        self._progress(f"starting two Asterisk {asterisk.version}: a PBX and a carrier")
         calls = self._calls_at_once
-        self.pbx = OperatorPbx(
-            asterisk, self.folder / "pbx", calls_at_once=calls, public=self._public, lease=self._lease, outbound=self._calls_out()
-        )
+        self.pbx = self._make_pbx(asterisk)
+        self._progress(f"starting a PBX ({self.pbx.description}) and a carrier (Asterisk {asterisk.version})")
         self.carrier = Carrier(asterisk, self.folder / "carrier", calls_at_once=calls)
         self.carrier.default_to = self.pbx.sip_address
         self._left.push_async_callback(self.pbx.stop)
@@ -107,6 +147,12 @@ class Stack:
             self._progress("starting Roomline")
             await self.server.start()
             self._at_rest = self.server.open_files()
+
+    def _make_pbx(self, asterisk: Asterisk) -> StackPbx:
+        folder, calls = self.folder / "pbx", self._calls_at_once
+        if self._freeswitch is not None:
+            return SwitchPbx(self._freeswitch, folder, calls_at_once=calls, public=self._public, api_address=self.api_address)
+        return OperatorPbx(asterisk, folder, calls_at_once=calls, public=self._public, lease=self._lease, outbound=self._calls_out())
 
     async def stop(self) -> None:
         """Ends everything, the server first. Idempotent."""
@@ -145,7 +191,7 @@ class Stack:
         folder = self._keep.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("pbx", "carrier"):  # of an earlier run
-            if (folder / name / "etc" / "asterisk.conf").is_file():
+            if any((folder / name / "etc" / file).is_file() for file in ("asterisk.conf", "freeswitch.xml")):
                 shutil.rmtree(folder / name)
         for leftover in (*folder.glob("roomline.db*"), folder / "roomline.log"):
             leftover.unlink(missing_ok=True)
@@ -160,21 +206,25 @@ class Stack:
 
     def _whole_configuration(self) -> dict[str, Any]:
         """What was given, with this run's places and secrets laid over it."""
-        manager = self.pbx.settings.roomline
-        ami = {"host": manager.host, "port": manager.port, "user": manager.user, "secret": self._secret("ami", manager.secret)}
-        ari = {"url": f"http://{LOOPBACK}:{self.pbx.settings.http_port}", "secret": self._secret("ari", self.pbx.settings.ari_secret)}
         pbx = self._configuration.get("pbx")
         first = pbx[0] if isinstance(pbx, list) and pbx and isinstance(pbx[0], Mapping) else {}
-        api = {"api": {**self._given("api"), "listen": self.api_address}} if "api" in self._configuration else {}
+        asked = self.pbx.api_section(self._secret)
+        api = {"api": {**asked, **self._given("api"), "listen": self.api_address}} if "api" in self._configuration or asked else {}
         return {
             **self._configuration,
             **api,
-            "pbx": [{"name": "pbx", **first, "kind": "asterisk", "ami": ami, "ari": ari}],
+            "pbx": [self.pbx.section(first, self._secret)],
             "media": {**self._given("media"), "listen": f"{LOOPBACK}:0", "sockets": str(self.folder / "run")},
             "http": {**self._given("http"), "listen": self.http_address},
             "store": self._configuration.get("store", f"sqlite:///{self.folder / 'roomline.db'}"),
             "records": f"sqlite:///{self.folder / 'roomline.db'}",
         }
+
+    def control_by(self, port: int) -> None:
+        """From its next start on the server finds the PBX's control connection at this port."""
+        whole = yaml.safe_load(self.server.config.read_text())
+        whole["pbx"][0][self.pbx.control]["port"] = port
+        self.server.config.write_text(yaml.safe_dump(whole, sort_keys=False, allow_unicode=True))
 
     def _calls_out(self) -> bool:
         pbx = self._configuration.get("pbx")

@@ -103,7 +103,7 @@ async def _until_talking(stack: Stack, calls: int, within: float = 20.0) -> int:
     """How many channels have their sound at the node, once all have or time is up."""
     deadline = time.monotonic() + within
     while True:
-        channels = await stack.pbx.channels()
+        channels = await stack.asterisk.channels()
         talking = sum(1 for channel in channels if channel["Context"] == "roomline-media" and channel["ChannelStateDesc"] == "Up")
         if talking >= calls or time.monotonic() > deadline:
             return talking

@@ -161,7 +161,7 @@ async def _delete_from_the_store(stack: Stack, trunk_id: str) -> None:
 
 
 async def endpoints(stack: Stack) -> list[str]:
-    settings = stack.pbx.settings
+    settings = stack.asterisk.settings
     async with Ari(AriOptions(f"http://127.0.0.1:{settings.http_port}", "roomline", settings.ari_secret)) as ari:
         return await ari.endpoints()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-import yaml
 
 from bridge.model.ending import EndReason
 from bridge.model.record import CallRecord
@@ -58,10 +57,8 @@ async def _strike(asterisk: Asterisk, folder: Path, strike: Strike) -> AsyncIter
     # A frozen server is told from a silent one by nobody: here the shortest limit, there the default.
     media = {"orphan_limit": 10} if strike is _frozen else {}
     stack = Stack({**CONFIGURATION, "media": media}, asterisk=asterisk, keep=folder, with_server=False)
-    async with stack, WireTap(lambda: stack.pbx.settings.roomline.port) as tap:
-        config = yaml.safe_load(stack.server.config.read_text())
-        config["pbx"][0]["ami"]["port"] = tap.port
-        stack.server.config.write_text(yaml.safe_dump(config))
+    async with stack, WireTap(lambda: stack.pbx.control_port) as tap:
+        stack.control_by(tap.port)
         await stack.server.start()
         states = list(State)
         calls = dict(zip(states, await asyncio.gather(*(caller_in(stack, state) for state in states)), strict=True))
@@ -119,23 +116,23 @@ async def _ami_silent(death: Death, tap: WireTap) -> None:
 
 
 async def _pbx_killed(death: Death, _tap: WireTap) -> None:
-    await death.stack.pbx.process.child.kill()
+    await death.stack.pbx.child.kill()
     await asyncio.sleep(12.0)
 
 
 async def _pbx_frozen(death: Death, _tap: WireTap) -> None:
-    death.stack.pbx.process.child.send(signal.SIGSTOP)
+    death.stack.pbx.child.send(signal.SIGSTOP)
     await asyncio.sleep(2.0)
-    death.stack.pbx.process.child.send(signal.SIGCONT)
+    death.stack.pbx.child.send(signal.SIGCONT)
     death.facts["back_at"] = time.monotonic()
     await asyncio.sleep(7.0)
 
 
 async def _pbx_frozen_long(death: Death, _tap: WireTap) -> None:
     """Longer than anything waits for it: our side has given its calls up when it wakes."""
-    death.stack.pbx.process.child.send(signal.SIGSTOP)
+    death.stack.pbx.child.send(signal.SIGSTOP)
     await asyncio.sleep(18.0)
-    death.stack.pbx.process.child.send(signal.SIGCONT)
+    death.stack.pbx.child.send(signal.SIGCONT)
     await asyncio.sleep(10.0)
 
 

@@ -118,7 +118,7 @@ async def left_alone(stack: Stack, stream: Stream | None, *, hold: str = "", key
 async def test_given_a_call_that_is_no_sip_call_then_its_silence_ends_nothing(stack: Stack) -> None:
     async with application(stack) as app:
         # A caller from inside the PBX: no RTP that could be counted, and no frame either.
-        await stack.pbx.admin.ask(
+        await stack.asterisk.admin.ask(
             "Originate", Channel="Local/quiet@lab/n", Context="from-outside", Exten=BY_RULE, Priority="1", Async="true", CallerID="<200>"
         )
         await asyncio.sleep(INITIAL + SLACK + 1.0)

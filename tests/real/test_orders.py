@@ -239,7 +239,7 @@ async def test_given_a_talk_when_the_operator_moves_it_elsewhere_then_it_ends_he
         await call.answered()
         await hears_itself(call)
         channel = await channel_at_pbx(stack, "roomline-media")
-        await stack.pbx.admin.ask("Redirect", Channel=channel, Context="lab", Exten="tone", Priority="1")
+        await stack.asterisk.admin.ask("Redirect", Channel=channel, Context="lab", Exten="tone", Priority="1")
         moved_at = time.monotonic()
         record = await the_record(stack, call)
         assert (record.end_reason, record.ended_by) == (EndReason.TAKEN_AWAY, EndedBy.PBX)
@@ -260,7 +260,7 @@ async def test_given_a_talk_when_the_operator_bridges_it_and_that_ends_then_the_
         other = await stack.carrier.call("lab-quiet")
         await other.answered()
         channel, others = await channel_at_pbx(stack, "roomline-media"), await channel_at_pbx(stack, "lab")
-        await stack.pbx.admin.ask("Bridge", Channel1=channel, Channel2=others)
+        await stack.asterisk.admin.ask("Bridge", Channel1=channel, Channel2=others)
         assert (await the_record(stack, call)).end_reason is EndReason.TAKEN_AWAY
         await until_variable(stack, "TIMEOUT(absolute)", channel, "0")
         assert call.ending is None
@@ -275,7 +275,7 @@ async def test_given_a_talk_when_the_operator_bridges_it_and_that_ends_then_the_
 async def channel_at_pbx(stack: Stack, context: str) -> str:
     """The one call there."""
     async with asyncio.timeout(5.0):
-        while not (found := [one["Channel"] for one in await stack.pbx.channels() if one["Context"] == context]):  # noqa: ASYNC110  (as below)
+        while not (found := [one["Channel"] for one in await stack.asterisk.channels() if one["Context"] == context]):  # noqa: ASYNC110  (as below)
             await asyncio.sleep(0.05)
     (channel,) = found
     return channel
@@ -283,5 +283,5 @@ async def channel_at_pbx(stack: Stack, context: str) -> str:
 
 async def until_variable(stack: Stack, name: str, channel: str, value: str) -> None:
     async with asyncio.timeout(5.0):
-        while await stack.pbx.variable(name, channel) != value:  # noqa: ASYNC110  (the PBX's, and no event tells of it)
+        while await stack.asterisk.variable(name, channel) != value:  # noqa: ASYNC110  (the PBX's, and no event tells of it)
             await asyncio.sleep(0.05)

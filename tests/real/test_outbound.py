@@ -163,7 +163,7 @@ async def test_given_a_call_longer_than_the_operator_allows_then_it_ends(stack: 
 async def until_talking(stack: Stack, within: float = 15.0) -> None:
     """The PBX's audio goes to a room."""
     deadline = time.monotonic() + within
-    while not [channel for channel in await stack.pbx.channels() if channel["Context"] == "roomline-media"]:
+    while not [channel for channel in await stack.asterisk.channels() if channel["Context"] == "roomline-media"]:
         assert time.monotonic() < deadline, await stack.pbx.channels()
         await asyncio.sleep(0.1)
     await asyncio.sleep(0.5)
@@ -171,6 +171,6 @@ async def until_talking(stack: Stack, within: float = 15.0) -> None:
 
 async def hang_up_all(stack: Stack) -> None:
     """Who was called does; they are extensions of the PBX's own."""
-    for channel in await stack.pbx.channels():
+    for channel in await stack.asterisk.channels():
         if channel["Context"] == "lab":
-            await stack.pbx.admin.ask("Hangup", Channel=channel["Channel"])
+            await stack.asterisk.admin.ask("Hangup", Channel=channel["Channel"])
