@@ -13,6 +13,7 @@ def test_given_the_source_tree_then_the_dialplan_and_the_units_are_found() -> No
     folders = shipped_folders()
     assert (folders["asterisk"] / "roomline.conf").is_file()
     assert (folders["asterisk"] / "manager.conf").is_file()
+    assert (folders["freeswitch"] / "roomline.xml").is_file()
     assert (folders["systemd"] / "roomline-node@.service").is_file()
 
 

@@ -69,7 +69,8 @@ async def test_given_pip_install_of_the_wheel_then_its_server_takes_the_demos_ca
 
 def test_given_the_wheel_then_what_ships_beside_the_program_is_inside(with_ours: Path, tmp_path: Path) -> None:
     program = with_ours / "bin" / "roomline"
-    for name, folder in (("asterisk", ROOT / "dialplan" / "asterisk"), ("systemd", ROOT / "docs" / "systemd")):
+    dialplans = [(name, ROOT / "dialplan" / name) for name in ("asterisk", "freeswitch")]
+    for name, folder in (*dialplans, ("systemd", ROOT / "docs" / "systemd")):
         assert str(with_ours) in run(program, "files", name), "it is this tree's"
         run(program, "files", name, "--to", tmp_path / name)
         wanted = {path.name: path.read_bytes() for path in folder.iterdir()}
