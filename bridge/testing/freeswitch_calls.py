@@ -1,0 +1,232 @@
+"""The calls of the scripted FreeSWITCH, and the API commands by which a controller moves them, in FreeSWITCH's own words."""
+
+import asyncio
+import itertools
+import json
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Protocol
+from urllib.parse import quote
+
+from bridge.testing.freeswitch_channel import SwitchChannel
+
+VERSION = "FreeSWITCH Version 1.11.3-dev+git~20260821T141014Z~cc93a683ca~64bit (git cc93a68 2026-08-21 14:10:14Z 64bit)\n"
+NO_CHANNEL = "-ERR No such channel!\n"
+PAYLOADS = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 111}
+
+
+class Tell(Protocol):
+    """Has an event told to whom it concerns."""
+
+    def __call__(self, name: str, headers: Mapping[str, str], body: str = "") -> None: ...
+
+
+class Calls:
+    """All calls, what is scheduled for them, and the global variables."""
+
+    def __init__(self, tell: Tell, crash: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.crash = crash
+        self.variables: dict[str, str] = {}
+        """Global ones."""
+        self.channels: dict[str, SwitchChannel] = {}
+        """By Unique-ID; gone when they have ended."""
+        self.dials = "answers"
+        """What becomes of who is called: answers, rings, or the SIP status of a refusal."""
+        self.refer = ("202", "200")
+        """The answer to a REFER, and the one that its target gave; empty: none yet."""
+        self._scheduled: dict[int, tuple[str, asyncio.TimerHandle, str]] = {}
+        self._task_ids = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def scheduled(self) -> list[tuple[str, str]]:
+        """Group and command of what is scheduled."""
+        return [(group, command) for group, _, command in self._scheduled.values()]
+
+    def channel(self, **changes: str) -> SwitchChannel:
+        """A call as the dialplan has it, not parked yet; `changes` are channel variables, or `destination`."""
+        variables = {
+            "sip_from_user": "+15550123",
+            "sip_from_host": "sip.example.net",
+            "sip_from_display": "Ada 😀",
+            "sip_from_tag": "tag-1",
+            "sip_call_id": f"call-{len(self.channels)}@example.net",
+            "sip_network_ip": "203.0.113.7",
+            "sofia_profile_name": "external",
+            "offers": "PCMU,PCMA",
+            "max_forwards": "70",
+            "roomline_fallback": "9000 XML default",
+        } | changes
+        channel = SwitchChannel(self, str(uuid.uuid4()), variables.pop("destination", "+15550100"), variables=variables)
+        offered = variables["offers"].split(",")
+        numbers = " ".join(str(PAYLOADS[codec]) for codec in offered)
+        maps = "".join(f"a=rtpmap:{PAYLOADS[codec]} {codec}/{48000 if codec == 'opus' else 8000}\r\n" for codec in offered)
+        variables.setdefault("switch_r_sdp", f"v=0\r\nm=audio 40000 RTP/AVP {numbers} 101\r\n{maps}a=rtpmap:101 telephone-event/8000\r\n")
+        self.channels[channel.unique_id] = channel
+        return channel
+
+    def call(self, **changes: str) -> SwitchChannel:
+        """A caller comes in and is parked, under the dialplan's lease."""
+        channel = self.channel(**changes)
+        fallback = channel.variables.get("roomline_fallback", "")
+        self._schedule(3.0, f"roomline-{channel.unique_id}", f"uuid_transfer {channel.unique_id} {fallback}")
+        channel.park()
+        return channel
+
+    def gone(self, channel: SwitchChannel) -> None:
+        self.channels.pop(channel.unique_id, None)
+
+    def forget(self) -> None:
+        """All of it is gone, and nobody is told."""
+        for channel in self.channels.values():
+            channel.end_unicast()
+        for _, timer, _ in self._scheduled.values():
+            timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self.channels.clear()
+        self._scheduled.clear()
+        self.variables.clear()
+
+    def api(self, name: str, arguments: str) -> str:
+        """What an API command writes."""
+        if name.startswith("uuid_"):
+            unique_id, _, rest = arguments.partition(" ")
+            channel = self.channels.get(unique_id)
+            return NO_CHANNEL if channel is None else self._on_channel(name, channel, rest)
+        commands: dict[str, Callable[[str], str]] = {
+            "version": lambda _: VERSION,
+            "echo": lambda text: text,
+            "global_setvar": self._set_global,
+            "global_getvar": lambda key: self.variables.get(key, ""),
+            "show": self._show,
+            "sched_api": self._sched_api,
+            "sched_del": self._sched_del,
+        }
+        command = commands.get(name)
+        return f"-ERR {name} Command not found!\n" if command is None else command(arguments)
+
+    def message(self, unique_id: str, headers: Mapping[str, str]) -> str:
+        """What `sendmsg` is answered; what it asks for is done by the channel, a moment later."""
+        channel = self.channels.get(unique_id)
+        if channel is None:
+            return f"-ERR invalid session id [{unique_id}]"
+        if headers["call-command"] == "unicast":
+            self._start(channel.start_unicast(headers["remote-ip"], int(headers["remote-port"])))
+        else:
+            asyncio.get_running_loop().call_soon(channel.execute, headers["execute-app-name"], headers.get("execute-app-arg", ""))
+        return "+OK"
+
+    def begin(self, job: str, name: str, arguments: str) -> None:
+        """A `bgapi` command; its end is an event."""
+        if name == "originate":
+            self._start(self._originate(job, arguments))
+
+    def _on_channel(self, name: str, channel: SwitchChannel, rest: str) -> str:
+        answer = "+OK\n"
+        match name:
+            case "uuid_dump":
+                told = channel.facts | {f"variable_{key}": value for key, value in channel.variables.items()}
+                answer = "".join(f"{key}: {quote(value, safe='/,()')}\n" for key, value in told.items()) + "\n"
+            case "uuid_getvar":
+                answer = channel.variables.get(rest, "_undef_")
+            case "uuid_setvar":
+                _set(channel, *rest.partition(" ")[::2])
+            case "uuid_setvar_multi":
+                for pair in rest.split(";"):
+                    _set(channel, *pair.partition("=")[::2])
+            case "uuid_transfer":
+                channel.transfer(*rest.split(" "))
+            case "uuid_kill":
+                channel.hang_up(rest or "NORMAL_CLEARING")
+            case "uuid_send_dtmf":
+                channel.digits_sent += rest.partition("@")[0]
+            case "uuid_set_media_stats":
+                channel.variables["rtp_audio_in_packet_count"] = str(channel.packets)
+            case "uuid_deflect":
+                answer = self._deflect(channel, rest)
+            case _:
+                answer = f"-ERR {name} Command not found!\n"
+        return answer
+
+    def _deflect(self, channel: SwitchChannel, target: str) -> str:
+        channel.said.append(f"refer {target}")
+        status, at_target = self.refer
+        _set(channel, "sip_refer_status_code", status)
+        _set(channel, "sip_refer_target_status_code", at_target)
+        if channel.variables.get("sip_refer_continue_after_reply") == "true":
+            return "+OK:\n"
+        channel.hang_up("BLIND_TRANSFER")
+        return "+OK:no reply\n"
+
+    async def _originate(self, job: str, arguments: str) -> None:
+        options, _, where = arguments.removeprefix("{").partition("}")
+        told = dict(pair.split("=", 1) for pair in options.split(","))
+        target, _, _, context = where.split(" ")
+        if target.startswith("sofia/gateway/gone/"):
+            self.tell("BACKGROUND_JOB", {"Job-UUID": job}, "-ERR INVALID_GATEWAY\n")
+            return
+        number = target.rpartition("/")[2]
+        channel = SwitchChannel(self, told["origination_uuid"], number, context="default", state="CS_INIT", direction="outbound")
+        channel.variables |= {"offers": "PCMU,PCMA"} | {key: value for key, value in told.items() if key != "api_on_answer"}
+        self.channels[channel.unique_id] = channel
+        channel.tell("CHANNEL_CREATE")
+        if self.dials == "rings":
+            return
+        await asyncio.sleep(0.02)
+        if channel.ended:
+            return
+        if self.dials != "answers":
+            channel.variables |= {"sip_term_status": self.dials, "sip_hangup_disposition": "recv_refuse"}
+            channel.hang_up("USER_BUSY")
+            self.tell("BACKGROUND_JOB", {"Job-UUID": job}, "-ERR USER_BUSY\n")
+            return
+        channel.answer()
+        name, _, rest = told["api_on_answer"].partition(" ")
+        self.api(name, rest)
+        channel.context, channel.state, channel.dialplan = context, "CS_EXECUTE", "inline"
+        channel.park()
+        self.tell("BACKGROUND_JOB", {"Job-UUID": job}, f"+OK {channel.unique_id}\n")
+
+    def _set_global(self, arguments: str) -> str:
+        key, _, value = arguments.partition("=")
+        self.variables[key] = value
+        return "+OK"
+
+    def _show(self, _arguments: str) -> str:
+        rows = [{"uuid": channel.unique_id, "context": channel.context} for channel in self.channels.values()]
+        return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})})
+
+    def _sched_api(self, arguments: str) -> str:
+        delay, group, command = arguments.split(" ", 2)
+        return f"+OK Added: {self._schedule(float(delay), group, command)}\n"
+
+    def _schedule(self, seconds: float, group: str, command: str) -> int:
+        number = next(self._task_ids)
+        timer = asyncio.get_running_loop().call_later(seconds, self._due, number)
+        self._scheduled[number] = group, timer, command
+        return number
+
+    def _due(self, number: int) -> None:
+        _, _, command = self._scheduled.pop(number)
+        name, _, arguments = command.partition(" ")
+        self.api(name, arguments)
+
+    def _sched_del(self, which: str) -> str:
+        numbers = [number for number, (group, _, _) in self._scheduled.items() if which in (group, str(number))]
+        for number in numbers:
+            self._scheduled.pop(number)[1].cancel()
+        return f"+OK Deleted: {len(numbers)}\n"
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _set(channel: SwitchChannel, name: str, value: str) -> None:
+    if value:
+        channel.variables[name] = value
+    else:
+        channel.variables.pop(name, None)
