@@ -231,6 +231,7 @@ class _Connection(asyncio.Protocol):
         self._bytes = b""
         self._number = 0
         self._transport: asyncio.Transport | None = None
+        self._busy_until = 0.0
         self.logged_in = False
         self.subscribed: set[str] = set()
         self._filters: list[tuple[str, str]] = []
@@ -250,10 +251,18 @@ class _Connection(asyncio.Protocol):
             line, *rest = block.decode("utf-8", "replace").strip("\n").split("\n")
             headers = tuple((name, value.strip(" ")) for name, _, value in (each.partition(":") for each in rest))
             answer = self._server.received(EslCommand(self._number, line, headers), self)
-            if answer is not None and self._server.delay:
-                asyncio.get_running_loop().call_later(self._server.delay, self.write, answer)
-            elif answer is not None:
-                self.write(answer)
+            if answer is not None:
+                self._answer(answer)
+
+    def _answer(self, answer: bytes) -> None:
+        """As late as the server is slow, and never before the one before."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self._server.delay and self._busy_until < now:
+            self.write(answer)
+            return
+        self._busy_until = max(now + self._server.delay, self._busy_until + 1e-6)
+        loop.call_at(self._busy_until, self.write, answer)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._server.closed(self)

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Protocol
@@ -162,8 +163,8 @@ class Calls:
 
     async def _originate(self, job: str, arguments: str) -> None:
         options, _, where = arguments.removeprefix("{").partition("}")
-        told = dict(pair.split("=", 1) for pair in options.split(","))
-        target, _, _, context = where.split(" ")
+        told = {match[1]: match[2] for match in re.finditer(r"(\w[\w-]*)='([^']*)'(?:,|$)", options)}
+        target, _, _, context, *_ = where.split(" ")
         if target.startswith("sofia/gateway/gone/"):
             self.tell("BACKGROUND_JOB", {"Job-UUID": job}, "-ERR INVALID_GATEWAY\n")
             return

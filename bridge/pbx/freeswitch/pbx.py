@@ -1,0 +1,532 @@
+"""One FreeSWITCH: finds the calls that its dialplan has parked for us, passes on what happens to them, keeps their leases alive.
+
+The heartbeat is a global variable, `epoch:controller:count`. Whoever takes a PBX over raises the epoch; who sees a higher one than its own
+stops commanding. A controller that was away (stopped, disconnected) looks at the PBX before it says anything to it.
+"""
+
+import asyncio
+import json
+import re
+import secrets
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+
+from bridge.errors import LegGone, RemoteProtocolError, Superseded, Unavailable
+from bridge.model.credentials import Refusal, TrunkCredentials
+from bridge.model.ending import EndedBy, Ending
+from bridge.pbx.freeswitch.connection import Reply
+from bridge.pbx.freeswitch.credentials import Credentials
+from bridge.pbx.freeswitch.dialing import dialled
+from bridge.pbx.freeswitch.facts import codec, is_outgoing, is_sip, read_caller
+from bridge.pbx.freeswitch.leg import ChannelFacts, FreeSwitchLeg, Loop, means_gone
+from bridge.pbx.freeswitch.messages import Event, read_event
+from bridge.pbx.freeswitch.notes import read_note
+from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, Place, lease_group, place, to_fallback
+from bridge.pbx.freeswitch.wire import Down, Up, Wire, WireOptions
+from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, PbxHealth, Resumed
+
+log = structlog.get_logger(__name__)
+
+AWAY: Final = 3.0
+"""Seconds without a heartbeat after which we look before we command: the shortest lease is 5 (leg.py)."""
+
+SECOND_LOOK: Final = 2.0
+"""Seconds after which we look for calls once more: `show channels` reads a table that is written a moment later."""
+
+SUBSCRIBED: Final = (
+    "CHANNEL_CREATE CHANNEL_PARK CHANNEL_UNPARK CHANNEL_ANSWER CHANNEL_BRIDGE CHANNEL_HOLD CHANNEL_UNHOLD CHANNEL_HANGUP DTMF"
+    " BACKGROUND_JOB CUSTOM sofia::register_attempt"
+)
+
+FORWARDS: Final = 1_000_000
+"""Each transfer within the PBX counts as a forward, and a call has 70 (switch_ivr.c): ours are no forwards."""
+
+MOST_GONE: Final = 1000
+"""Calls that somebody took away, and that may come back out of their bridge."""
+
+_EPOCH: Final = re.compile(r"[0-9]{1,9}")
+_STATUS: Final = re.compile(r"[1-6][0-9]{2}")
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+_TASK: Final = re.compile(r"\+OK Added: ([0-9]{1,10})")
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSwitchOptions:
+    """One FreeSWITCH. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node, where its story says
+    nothing else; `media_host` is the PBX's own address for audio; `trusted_users` says which user of its directory stands for which
+    trunk."""
+
+    name: str
+    host: str = "127.0.0.1"
+    port: int = 8021
+    password: str = field(default="", repr=False)
+    media_host: str = "127.0.0.1"
+    trusted_users: Mapping[str, str] = field(default_factory=dict)
+    outbound_gateways: Mapping[str, str] = field(default_factory=dict)
+    """By trunk: the sofia gateway by which its calls go out."""
+    media_lease: int = 10
+    command_timeout: float = 5.0
+    ping_interval: float = 2.0
+    ping_timeout: float = 3.0
+    beat: float = 1.0
+
+    def wire(self) -> WireOptions:
+        return WireOptions(
+            host=self.host,
+            port=self.port,
+            password=self.password,
+            command_timeout=self.command_timeout,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+        )
+
+
+class FreeSwitchPbx:
+    """Implements `pbx.port.Pbx`."""
+
+    def __init__(self, options: FreeSwitchOptions) -> None:
+        self._options = options
+        self._wire = Wire(options.wire())
+        self.credentials = Credentials()
+        """What the directory answers this FreeSWITCH."""
+        self._legs: dict[str, FreeSwitchLeg] = {}
+        self._new: asyncio.Queue[Leg] = asyncio.Queue()
+        self._epoch = 0
+        self._controller = secrets.token_hex(4)
+        self._count = 0
+        self._beat_at = float("-inf")
+        self._superseded = False
+        self._control_lost = False
+        # Calls that somebody has taken out of our context while they stay up: out of a bridge they come back into it.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._look = asyncio.Lock()
+        # The channels that are about to be made, by their id and by their job.
+        self._dialled: dict[str, asyncio.Future[None]] = {}
+        self._version = ""
+        self._trouble = "not connected yet"
+
+    @property
+    def name(self) -> str:
+        return self._options.name
+
+    @property
+    def media_host(self) -> str:
+        return self._options.media_host
+
+    async def run(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._wire.run())
+                group.create_task(self._read())
+                group.create_task(self._beat())
+                group.create_task(self._do_chores())
+        except* Superseded:
+            raise Superseded(f"a newer controller has taken {self.name} over") from None
+
+    async def legs(self) -> AsyncIterator[Leg]:
+        # One that has ended meanwhile too: it was a call, and its story writes the record.
+        while True:
+            yield await self._new.get()
+
+    def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
+        trusted = set(self._options.trusted_users.values())
+        self.credentials.keep([trunk for trunk in trunks if trunk.trunk_id not in trusted])
+
+    def refusals(self) -> AsyncIterator[Refusal]:
+        return self.credentials.refusals()
+
+    def can_dial(self, trunk_id: str) -> bool:
+        return trunk_id in self._options.outbound_gateways
+
+    async def dial(self, request: DialRequest) -> Leg:
+        found = dialled(request, self._options.outbound_gateways)
+        await self.make_sure()
+        facts = ChannelFacts(found.unique_id, found.caller, outgoing=True)
+        leg = FreeSwitchLeg(self, facts, media_lease=self._options.media_lease, loop=Loop.COMING)
+        job = str(uuid.uuid4())
+        made: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._dialled[leg.id] = self._dialled[job] = made
+        # Before it is asked for: its events may be here before the answer.
+        self._legs[leg.id] = leg
+        try:
+            await self._wire.command(f"filter Unique-ID {leg.id}")
+            reply = await self._wire.command(f"bgapi {found.command}", {"Job-UUID": job})
+            if not reply.ok:
+                raise Unavailable(f"FreeSWITCH does not call: {reply.text}")
+            async with asyncio.timeout(self._options.command_timeout):
+                await made
+        except BaseException as error:
+            self._legs.pop(leg.id, None)
+            # Should it come to be all the same, it ends when they answer: nobody is there for it.
+            if isinstance(error, TimeoutError):
+                raise Unavailable("FreeSWITCH does not call: it has made no channel") from None
+            raise
+        finally:
+            del self._dialled[leg.id], self._dialled[job]
+        return leg
+
+    async def health(self) -> PbxHealth:
+        connected = self._wire.connected
+        return PbxHealth(connected=connected, version=self._version, detail="" if connected else self._trouble)
+
+    # What a leg needs
+
+    async def make_sure(self) -> None:
+        """After an absence (stopped, disconnected) look at what has become of our calls before anything is said about them."""
+        if self._superseded:
+            raise Superseded(f"a newer controller has taken {self.name} over")
+        if time.monotonic() - self._beat_at > AWAY:
+            await self._look_around()
+
+    async def api(self, command: str) -> Reply:
+        return await self._wire.api(command)
+
+    async def message(self, unique_id: str, headers: Mapping[str, str]) -> Reply:
+        return await self._wire.command(f"sendmsg {unique_id}", headers)
+
+    async def lease(self, leg: FreeSwitchLeg) -> None:
+        """First the new one, then the end of the old: there is one at any moment. One after the other, or one would be forgotten, and come
+        due in the middle of the call."""
+        await self.make_sure()
+        async with leg.leasing:
+            before, leg.scheduled, leg.leased_at = leg.scheduled, "", time.monotonic()
+            group, renewed = lease_group(leg.id), f"sched_api +{leg.lease} {lease_group(leg.id)} {leg.at_its_end}"
+            if before:
+                reply = await self._wire.api(renewed)
+                await self._wire.api(f"sched_del {before}")
+            else:
+                # Both are on their way before either is answered.
+                _, reply = await asyncio.gather(self._wire.api(f"sched_del {group}"), self._wire.api(renewed))
+            task = _TASK.fullmatch(reply.text)
+            if task is None:
+                raise Unavailable(f"FreeSWITCH refused a lease: {reply.text}")
+            if leg.has_ended:
+                await self._wire.api(f"sched_del {group}")
+            leg.scheduled = task[1]
+
+    def let_go(self, leg: FreeSwitchLeg) -> None:
+        """Its story is over, the channel may go on."""
+        if self._legs.pop(leg.id, None) is not None and self._wire.connected:
+            self._chores.put_nowait(partial(self._end_lease, leg.id))
+            self._chores.put_nowait(partial(self._wire_command, f"filter delete Unique-ID {leg.id}"))
+
+    async def locate(self, leg: FreeSwitchLeg) -> None:
+        """The leg's audio has been gone for a while, and no event said why."""
+        await self.make_sure()
+        if not await self._see(leg):
+            raise Unavailable(f"{leg.id} is gone, and its end not told yet")
+        if not leg.has_ended:
+            await leg.play_hold_music()
+            leg.lost_media()
+
+    # Events, in order
+
+    async def _read(self) -> None:
+        async for item in self._wire.items():
+            match item:
+                case Up(version):
+                    self._version = version
+                    await self._came_up()
+                case Down(reason):
+                    self._went_down(reason)
+                case Event():
+                    self._understand(item)
+
+    async def _came_up(self) -> None:
+        try:
+            # Filters first: a busy PBX's other calls, and their digits, are none of our business.
+            for command in (f"filter Caller-Context {CONTEXT}", "filter Event-Name BACKGROUND_JOB", "filter auth-result FORBIDDEN"):
+                await self._ask(command)
+            await self._ask(f"event plain {SUBSCRIBED}")
+            await self._look_around()
+        except Unavailable as error:
+            log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
+            return
+        self._chores.put_nowait(self._look_again)
+        log.info("PBX connected", pbx=self.name, calls=len(self._legs))
+
+    def _went_down(self, reason: str) -> None:
+        self._trouble = reason
+        self._beat_at = float("-inf")
+        for made in self._dialled.values():
+            _fail(made, f"the PBX is gone: {reason}")
+        if not self._control_lost:
+            self._control_lost = True
+            for leg in self._legs.values():
+                leg.happened(ControlLost())
+
+    def _understand(self, event: Event) -> None:
+        unique_id = event["Unique-ID"]
+        leg = self._legs.get(unique_id)
+        if event.name == "CUSTOM":
+            self.credentials.heard(event)
+        elif event.name == "BACKGROUND_JOB":
+            if not event.body.startswith("+OK") and (made := self._dialled.get(event["Job-UUID"])) is not None:
+                _fail(made, f"FreeSWITCH does not call: {event.body.strip()}")
+        elif leg is not None:
+            self._understand_ours(leg, event)
+        elif event.name == "CHANNEL_PARK" and event["Caller-Context"] == CONTEXT:
+            self._understand_a_strangers(unique_id, event)
+        elif event.name == "CHANNEL_HANGUP":
+            self._gone.pop(unique_id, None)
+
+    def _understand_a_strangers(self, unique_id: str, event: Event) -> None:
+        if unique_id in self._gone:
+            # Out of somebody's bridge: its story was over when they took it.
+            del self._gone[unique_id]
+            self._chores.put_nowait(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]))
+        elif is_outgoing(event):
+            # Called by a server that is no more: its note says what the call is about.
+            self._chores.put_nowait(partial(self._take, unique_id))
+        else:
+            self._adopt(self._leg(unique_id, event, Loop.FRESH))
+
+    def _understand_ours(self, leg: FreeSwitchLeg, event: Event) -> None:
+        match event.name:
+            case "CHANNEL_CREATE" if (made := self._dialled.get(leg.id)) is not None and not made.done():
+                made.set_result(None)
+            case "CHANNEL_PARK":
+                if leg.parked():
+                    self._chores.put_nowait(partial(self._hold, leg))
+            case "CHANNEL_UNPARK" if not leg.moves and event["Answer-State"] != "hangup":
+                self._chores.put_nowait(partial(self._look_at, leg))
+            case "CHANNEL_ANSWER":
+                leg.was_answered()
+            case "CHANNEL_BRIDGE":
+                self._taken_away(leg)
+            case "CHANNEL_HOLD":
+                leg.happened(Held())
+            case "CHANNEL_UNHOLD":
+                leg.happened(Resumed())
+            case "DTMF":
+                at = event["Event-Date-Timestamp"]
+                leg.pressed(event["DTMF-Digit"], event["DTMF-Source"], int(at) if _NUMBER.fullmatch(at) else 0)
+            case "CHANNEL_HANGUP":
+                self._hung_up(leg, event)
+
+    def _hung_up(self, leg: FreeSwitchLeg, event: Event) -> None:
+        status = event["variable_sip_term_status"] or event["variable_sip_invite_failure_status"]
+        disposition = event["variable_sip_hangup_disposition"]
+        if (made := self._dialled.get(leg.id)) is not None and not made.done():
+            made.set_result(None)  # it was there
+        leg.hung_up(
+            # Of a BYE the disposition comes a moment later (1.10, measured), but a status is there: where we end a call, there is none.
+            by_caller=disposition.startswith("recv_") or (not disposition and status != ""),
+            cause=event["Hangup-Cause"].replace("_", " ").lower(),
+            sip_status=int(status) if _STATUS.fullmatch(status) else None,
+        )
+        self.let_go(leg)
+
+    def _leg(self, unique_id: str, channel: Event, loop: Loop, *, note: str | None = None) -> FreeSwitchLeg:
+        facts = ChannelFacts(
+            unique_id,
+            read_caller(channel, self._options.trusted_users),
+            fallback=channel[f"variable_{FALLBACK}"],
+            codec=codec(channel),
+            sip=is_sip(channel),
+            outgoing=is_outgoing(channel),
+        )
+        answered = channel["Answer-State"] == "answered"
+        return FreeSwitchLeg(self, facts, media_lease=self._options.media_lease, loop=loop, note=note, answered=answered)
+
+    def _adopt(self, leg: FreeSwitchLeg) -> None:
+        self._legs[leg.id] = leg
+        self._new.put_nowait(leg)
+        self._chores.put_nowait(partial(self._hold, leg))
+
+    async def _hold(self, leg: FreeSwitchLeg) -> None:
+        """A call that is ours from now on: every event of it, and our lease in the place of whose it was."""
+        leg.scheduled = ""
+        await asyncio.gather(
+            self._wire.command(f"filter Unique-ID {leg.id}"),
+            self._wire.api(f"uuid_setvar {leg.id} max_session_transfers {FORWARDS}"),
+            self.lease(leg),
+        )
+
+    async def _wire_command(self, command: str) -> None:
+        await self._wire.command(command)
+
+    async def _end_lease(self, unique_id: str) -> None:
+        await self._wire.api(f"sched_del {lease_group(unique_id)}")
+
+    async def _send_to_fallback(self, unique_id: str, fallback: str) -> None:
+        await self.make_sure()
+        await self._wire.api(to_fallback(unique_id, fallback))
+
+    def _taken_away(self, leg: FreeSwitchLeg) -> None:
+        log.warning("somebody at the PBX has moved a call elsewhere", leg=leg.id)
+        leg.taken_away()
+        self._gone[leg.id] = None
+        if len(self._gone) > MOST_GONE:
+            self._gone.popitem(last=False)
+        self.let_go(leg)
+
+    # What is there, and who commands
+
+    async def _look_around(self) -> None:
+        """See who commands the PBX (raises Superseded) and which calls are ours: the vanished end, the unknown are taken."""
+        async with self._look:
+            if time.monotonic() - self._beat_at <= AWAY:
+                return
+            await self._claim()
+            known = list(self._legs.values())
+            for leg in known:
+                await self._wire.command(f"filter Unique-ID {leg.id}")
+                await self._see(leg, was_away=True)
+            await self._take_unknown()
+            self._beat_at = time.monotonic()
+            if self._control_lost:
+                self._control_lost = False
+                for leg in known:
+                    leg.happened(ControlBack())
+            for leg in self._legs.values():
+                self._chores.put_nowait(leg.end_as_wanted)
+
+    async def _look_again(self) -> None:
+        await asyncio.sleep(SECOND_LOOK)
+        await self._take_unknown()
+
+    async def _take_unknown(self) -> None:
+        reply = await self._wire.api("show channels as json")
+        if not reply.ok:
+            # Started with -nosql, say. New calls are announced all the same.
+            log.error("calls that were up before cannot be found again: FreeSWITCH lists none", pbx=self.name, answer=reply.text)
+            return
+        for unique_id in _in_our_context(reply.text):
+            if unique_id not in self._legs and unique_id not in self._gone:
+                await self._take(unique_id)
+
+    async def _dump(self, unique_id: str) -> Event | None:
+        """What FreeSWITCH says of a channel; None when it has none of this id."""
+        reply = await self._wire.api(f"uuid_dump {unique_id}")
+        if not reply.ok:
+            if means_gone(reply):
+                return None
+            raise Unavailable(f"FreeSWITCH refused: {reply.text}")
+        try:
+            return read_event(reply.text)
+        except RemoteProtocolError as error:
+            raise Unavailable(str(error)) from None
+
+    async def _look_at(self, leg: FreeSwitchLeg) -> None:
+        """It has left its park loop, and not at our word."""
+        if not leg.has_ended:
+            await self._see(leg)
+
+    async def _see(self, leg: FreeSwitchLeg, *, was_away: bool = False) -> bool:
+        """What has become of a call that we knew, in place of the events we may have missed. False: there is no such channel."""
+        channel = await self._dump(leg.id)
+        if leg.has_ended:
+            return True
+        if channel is None or channel["Answer-State"] == "hangup":
+            if was_away:
+                leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
+                self._legs.pop(leg.id, None)
+            return False
+        match place(channel):
+            case Place.OURS:
+                if channel["Answer-State"] == "answered":
+                    leg.was_answered()
+            case Place.FALLBACK:
+                leg.fell_back()
+                self.let_go(leg)
+            case Place.TAKEN if is_outgoing(channel) and not leg.answered:
+                pass  # it has not been answered, or a moment ago
+            case Place.TAKEN:
+                self._taken_away(leg)
+        return True
+
+    async def _take(self, unique_id: str) -> None:
+        """A call that is up in our context and that we did not know."""
+        await self._wire.command(f"filter Unique-ID {unique_id}")
+        channel = await self._dump(unique_id)
+        if channel is None or place(channel) is not Place.OURS or unique_id in self._legs:
+            return
+        note = read_note(channel[f"variable_{NOTE}"])
+        leg = self._leg(unique_id, channel, Loop.USED if channel["Answer-State"] == "answered" else Loop.FRESH, note=note)
+        if note is not None and leg.answered:
+            leg.goes_on_with_media()
+        self._adopt(leg)
+
+    async def _claim(self) -> None:
+        """Take the PBX over, at the first look; at any later one make sure that nobody has taken it from us."""
+        epoch, controller = await self._read_heartbeat()
+        if self._epoch == 0:
+            self._epoch = epoch + 1
+        elif (epoch, controller) > (self._epoch, self._controller):
+            self._superseded = True
+            for leg in self._legs.values():
+                leg.happened(ControlLost())
+            raise Superseded(f"a newer controller has taken {self.name} over")
+        self._count += 1
+        reply = await self._wire.api(f"global_setvar {HEARTBEAT}={self._epoch}:{self._controller}:{self._count}")
+        if not reply.ok:
+            raise Unavailable(f"FreeSWITCH refused the heartbeat: {reply.text}")
+
+    async def _read_heartbeat(self) -> tuple[int, str]:
+        # One that is not set is answered with an error, as everything that writes nothing.
+        epoch, _, rest = (await self._wire.api(f"global_getvar {HEARTBEAT}")).text.partition(":")
+        return (int(epoch) if _EPOCH.fullmatch(epoch) else 0), rest.partition(":")[0]
+
+    async def _ask(self, command: str) -> None:
+        reply = await self._wire.command(command)
+        if not reply.ok:
+            raise Unavailable(f"FreeSWITCH refused {command.split(maxsplit=1)[0]}: {reply.text}")
+
+    async def _beat(self) -> None:
+        told = ""
+        while True:
+            await asyncio.sleep(self._options.beat)
+            if not self._wire.connected:
+                continue
+            try:
+                await self.make_sure()
+                await self._claim()
+                self._beat_at = time.monotonic()
+                await self._renew()
+                told = ""
+            except Unavailable as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=told)
+
+    async def _renew(self) -> None:
+        """Renew the leases, three times in each."""
+        now = time.monotonic()
+        due = [leg for leg in self._legs.values() if now - leg.leased_at >= leg.lease / 3]
+        await asyncio.gather(*(self.lease(leg) for leg in due))
+
+    async def _do_chores(self) -> None:
+        """What is left to do with channels: beside the reader, as a channel may take its time."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(self._do(await self._chores.get()))
+
+    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await chore()
+        except (LegGone, Unavailable) as error:
+            log.warning("something is left undone on a channel", pbx=self.name, error=str(error))
+
+
+def _fail(made: "asyncio.Future[None]", why: str) -> None:
+    if not made.done():
+        made.set_exception(Unavailable(why))
+        made.exception()  # seen, even if its waiter has just given up
+
+
+def _in_our_context(text: str) -> Sequence[str]:
+    """The ids in an answer to `show channels as json`. Raises Unavailable."""
+    try:
+        rows = json.loads(text).get("rows", [])
+        return [str(row["uuid"]) for row in rows if row.get("context") == CONTEXT and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(row["uuid"]))]
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        raise Unavailable("FreeSWITCH does not say which calls there are") from None
