@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -20,11 +31,12 @@ from bridge.call.registry import RegistryOptions
 from bridge.call.throttle import Bucket, ThrottleOptions
 from bridge.call.world import StoryOptions
 from bridge.configuration import ConfigurationFile, Place, dotted, read_configuration, undotted
-from bridge.dispatch.addresses import parse_mask
+from bridge.dispatch.addresses import parse_address, parse_mask
 from bridge.dispatch.conflicts import Severity, problems
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.errors import ConfigurationError
 from bridge.media.node import NodeOptions
+from bridge.media.unicast import is_private
 from bridge.model.phone_number import PhoneNumber
 from bridge.model.rule import DispatchRule
 from bridge.model.target import AllowedTargets
@@ -32,6 +44,7 @@ from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
 from bridge.pbx.asterisk.ari import AriOptions
 from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.livekit_token import LiveKitAccess
 
@@ -111,13 +124,6 @@ class Asterisk(Part):
         default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _only_asterisk(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("kind", "asterisk") == "freeswitch":
-            raise ValueError("FreeSWITCH is not supported yet; kind: asterisk is")
-        return data
-
     def options(self) -> AsteriskOptions:
         return AsteriskOptions(
             name=self.name,
@@ -129,6 +135,54 @@ class Asterisk(Part):
             outbound_endpoints=self.outbound_endpoints,
             ari=self.ari.options() if self.ari is not None else None,
         )
+
+
+class EventSocket(Part):
+    """How to reach FreeSWITCH's event socket."""
+
+    host: str = Field(default="127.0.0.1", description="where it listens (event_socket.conf.xml, listen-ip)")
+    port: int = Field(default=8021, ge=1, le=65535, description="its port")
+    secret: SecretStr = Field(description="its password: a text, {env: NAME} or {file: PATH}")
+
+
+class FreeSwitch(Part):
+    """One FreeSWITCH."""
+
+    kind: Literal["freeswitch"] = Field(description="what it is")
+    name: str = Field(min_length=1, description="your name for it, in logs and records")
+    esl: EventSocket = Field(description="its event socket")
+    media_host: str = Field(default="127.0.0.1", min_length=1, description="its own address towards Roomline, from which it sends audio")
+    outbound_gateways: dict[str, str] = Field(
+        default_factory=dict, description="outbound trunk id → sofia gateway by which its calls go out: a carrier that you have chosen"
+    )
+    trusted_users: dict[str, str] = Field(
+        default_factory=dict, description="user of its own directory → trunk id: carriers that the PBX itself knows and has authenticated"
+    )
+
+    def options(self) -> FreeSwitchOptions:
+        return FreeSwitchOptions(
+            name=self.name,
+            host=self.esl.host,
+            port=self.esl.port,
+            password=self.esl.secret.get_secret_value(),
+            media_host=self.media_host,
+            trusted_users=self.trusted_users,
+            outbound_gateways=self.outbound_gateways,
+        )
+
+
+def _kind_of_pbx(data: Any) -> Any:
+    return data.get("kind", "asterisk") if isinstance(data, Mapping) else getattr(data, "kind", None)
+
+
+PBX_KINDS: Final[Mapping[str, type[Part]]] = {"asterisk": Asterisk, "freeswitch": FreeSwitch}
+
+Pbx = Annotated[
+    Annotated[Asterisk, Tag("asterisk")] | Annotated[FreeSwitch, Tag("freeswitch")],
+    Discriminator(
+        _kind_of_pbx, custom_error_type="pbx_kind", custom_error_message="kind: a PBX is asterisk (where it is left out) or freeswitch"
+    ),
+]
 
 
 class BuiltInParticipant(Part):
@@ -356,7 +410,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    pbx: tuple[Asterisk, ...] = Field(min_length=1, description="the phone systems")
+    pbx: tuple[Pbx, ...] = Field(min_length=1, description="the phone systems")
     rooms: Rooms = Field(default=Rooms(), description="where callers go")
     media: Media = Field(default=Media(), description="the sound of calls")
     store: str = Field(
@@ -480,6 +534,7 @@ class Loaded:
         self._check_names()
         self._check_workers()
         self._check_api_keys()
+        self._check_media()
 
     def _check_api_keys(self) -> None:
         settings = self.settings
@@ -535,10 +590,21 @@ class Loaded:
                     )
         known = {trunk.sip_trunk_id for trunk in self.settings.trunks}
         for index, pbx in enumerate(self.settings.pbx):
-            for endpoint, trunk_id in pbx.trusted_endpoints.items():
+            key = "trusted_endpoints" if isinstance(pbx, Asterisk) else "trusted_users"
+            for who, trunk_id in getattr(pbx, key).items():
                 if trunk_id not in known:
-                    where = self.file.where(("pbx", index, "trusted_endpoints", endpoint))
-                    self.errors.append(f"{where}: pbx[{index}].trusted_endpoints.{endpoint}: there is no trunk {trunk_id!r}")
+                    where = self.file.where(("pbx", index, key, who))
+                    self.errors.append(f"{where}: pbx[{index}].{key}.{who}: there is no trunk {trunk_id!r}")
+
+    def _check_media(self) -> None:
+        """Audio by datagrams is anybody's who reaches the address; a name is looked at by the node."""
+        media = self.settings.media
+        host = parse_address(media.public_host or media.listen[0])
+        if host is not None and not is_private(host) and any(isinstance(pbx, FreeSwitch) for pbx in self.settings.pbx):
+            self.errors.append(
+                f"{self.file.where(('media', 'listen'))}: media.listen: FreeSWITCH sends audio to {host}, and so could anybody: give a "
+                "loopback or a private address here, or in media.public_host"
+            )
 
     def sound(self) -> Self:
         """Raises ConfigurationError when calls would suffer."""
@@ -570,9 +636,13 @@ def _sentences(file: ConfigurationFile, details: list[ErrorDetails]) -> list[str
 
 def _sentence(file: ConfigurationFile, detail: ErrorDetails) -> str:
     place = tuple(part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-")))
+    known = _fields_at(Settings, place[:-1])
+    if place[:1] == ("pbx",) and len(place) > 2 and place[2] in PBX_KINDS:
+        # Which of them it is stands in no place of the file.
+        known = _fields_at(PBX_KINDS[str(place[2])], place[3:-1])
+        place = (*place[:2], *place[3:])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
-        known = _fields_at(Settings, place[:-1])
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         message = (
             f"there is no such key; did you mean {near[0]}?" if near else f"there is no such key; there are {', '.join(sorted(known))}"

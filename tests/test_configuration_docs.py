@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -18,7 +18,13 @@ from bridge.settings import Settings
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
 EXAMPLE = ROOT / "docs" / "roomline.example.yaml"
-ENVIRONMENT = {"ROOMLINE_AMI_SECRET": "x", "ROOMLINE_ARI_SECRET": "y", "LOBBY_PIN": "80428617", "ROOMLINE_DIRECTORY_SECRET": "z" * 16}
+ENVIRONMENT = {
+    "ROOMLINE_AMI_SECRET": "x",
+    "ROOMLINE_ARI_SECRET": "y",
+    "LOBBY_PIN": "80428617",
+    "ROOMLINE_DIRECTORY_SECRET": "z" * 16,
+    "ROOMLINE_ESL_SECRET": "w",
+}
 
 
 def test_given_the_page_then_its_tables_are_what_the_settings_say() -> None:
@@ -52,11 +58,20 @@ def test_given_the_example_then_it_has_every_key_with_its_default(tmp_path: Path
 def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
     """Every key of ours, without LiveKit's objects."""
     for name, field in model.model_fields.items():
-        inner = next((kind for kind in (field.annotation, *getattr(field.annotation, "__args__", ())) if is_section(kind)), None)
-        if inner is None:
+        inner = list(sections(field.annotation))
+        if not inner:
             yield path + name
-        else:
-            yield from fields(inner, f"{path}{name}.")
+        for section in inner:
+            yield from fields(section, f"{path}{name}.")
+
+
+def sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The section that a key holds, alone or in a list, of whichever kinds."""
+    if is_section(annotation):
+        yield annotation
+    else:
+        for each in get_args(annotation):
+            yield from sections(each)
 
 
 def is_section(kind: Any) -> bool:

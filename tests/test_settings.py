@@ -6,8 +6,9 @@ import pytest
 
 from bridge.dispatch.directory import UnknownTrunks
 from bridge.errors import ConfigurationError
+from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
 from bridge.rooms.livekit_token import LiveKitAccess
-from bridge.settings import Loaded, Settings
+from bridge.settings import Asterisk, Loaded, Settings
 
 PBX = 'pbx:\n  - {name: hq, ami: {secret: "x"}}\n'
 
@@ -27,6 +28,7 @@ def why_not(folder: Path, text: str, environment: dict[str, str] | None = None) 
 
 def test_given_the_smallest_file_then_everything_else_has_its_default(tmp_path: Path) -> None:
     settings = load(tmp_path, "").sound().settings
+    assert isinstance(settings.pbx[0], Asterisk)
     assert settings.pbx[0].ami.host == "127.0.0.1"
     assert settings.pbx[0].ami.secret.get_secret_value() == "x"
     assert settings.media.listen == ("127.0.0.1", 9092)
@@ -212,10 +214,51 @@ def test_given_no_pbx_then_the_error_says_so(tmp_path: Path, text: str) -> None:
         Settings.load(path, {})
 
 
-def test_given_freeswitch_then_it_is_not_supported_yet(tmp_path: Path) -> None:
+def freeswitch(folder: Path, keys: str, more: str = "") -> Loaded:
+    path = folder / "roomline.yaml"
+    path.write_text(f"pbx:\n  - {{kind: freeswitch, name: fs, {keys}}}\n{more}")
+    return Settings.load(path, {})
+
+
+def test_given_a_freeswitch_then_it_is_reached_by_its_event_socket(tmp_path: Path) -> None:
+    loaded = freeswitch(tmp_path, "esl: {secret: hidden-word, port: 8022}, outbound_gateways: {ST_out: gw}").sound()
+    options = loaded.settings.pbx[0].options()
+    assert isinstance(options, FreeSwitchOptions)
+    assert (options.name, options.host, options.port, options.password) == ("fs", "127.0.0.1", 8022, "hidden-word")
+    assert (options.media_host, options.outbound_gateways) == ("127.0.0.1", {"ST_out": "gw"})
+    assert loaded.file.literal_secrets == (("pbx", 0, "esl", "secret"),)
+    assert "hidden-word" not in repr(loaded.settings) + repr(options)
+
+
+@pytest.mark.parametrize(
+    ("keys", "more", "says"),
+    [
+        ("esl: {port: 8021}", "", ":2: pbx[0].esl.secret: is missing"),
+        ("esl: {secret: x, prot: 1}", "", ":2: pbx[0].esl.prot: there is no such key; did you mean port?"),
+        ("esl: {secret: x}, ami: {secret: y}", "", ":2: pbx[0].ami: there is no such key; "),
+        ("esl: {secret: x}, trusted_users: {gw: ST_none}", "", ":2: pbx[0].trusted_users.gw: there is no trunk 'ST_none'"),
+        (
+            "esl: {secret: x}",
+            'media: {listen: "0.0.0.0:9092"}\n',
+            ":3: media.listen: FreeSWITCH sends audio to 0.0.0.0, and so could anybody",
+        ),
+        ("esl: {secret: x}", "media: {public_host: 198.18.0.1}\n", ""),
+        ("esl: {secret: x}", "media: {public_host: 8.8.8.8}\n", "media.listen: FreeSWITCH sends audio to 8.8.8.8"),
+    ],
+)
+def test_given_a_wrong_freeswitch_then_the_error_names_the_place(tmp_path: Path, keys: str, more: str, says: str) -> None:
+    if not says:
+        freeswitch(tmp_path, keys, more).sound()
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        freeswitch(tmp_path, keys, more).sound()
+    assert says in str(caught.value)
+
+
+def test_given_another_kind_then_the_error_says_which_there_are(tmp_path: Path) -> None:
     path = tmp_path / "roomline.yaml"
-    path.write_text("pbx:\n  - {kind: freeswitch, name: fs}\n")
-    with pytest.raises(ConfigurationError, match=r"roomline.yaml:2: .*FreeSWITCH is not supported yet"):
+    path.write_text("pbx:\n  - {kind: kamailio, name: fs}\n")
+    with pytest.raises(ConfigurationError, match=r"roomline.yaml:2: pbx\[0\]: kind: a PBX is asterisk .* or freeswitch"):
         Settings.load(path, {})
 
 

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bridge.configuration import ENVIRONMENT_PREFIX
-from bridge.settings import Settings
+from bridge.settings import PBX_KINDS, Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 Key = tuple[str, FieldInfo, Any]
@@ -43,6 +43,11 @@ def _sections() -> Iterator[str]:
         if model is None or name in OBJECTS:
             continue
         path = f"{name}[]" if _is_list(field.annotation) else name
+        if name == "pbx":
+            yield f"\n## {name}\n{_sentence(field)}\n"
+            for kind, one in PBX_KINDS.items():
+                yield f"\n### {(one.__doc__ or '').strip('.')} (`kind: {kind}`)\n" + _table(path, list(_keys(one, None)))
+            continue
         yield f"\n## {name}\n{_sentence(field)}\n" + _table(path, list(_keys(model, _default_of(field))))
 
 
@@ -106,10 +111,9 @@ def _is_list(annotation: Any) -> bool:
 
 def _model(annotation: Any) -> type[BaseModel] | None:
     """The section that a key holds, alone or in a list."""
-    for kind in (annotation, *get_args(annotation)):
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return kind
-    return None
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _model(each)) is not None), None)
 
 
 def main(arguments: list[str]) -> int:

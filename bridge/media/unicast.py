@@ -284,12 +284,16 @@ class UnicastReception:
         return announcement.socket
 
 
+def is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Loopback counts; every address at once (0.0.0.0) does not."""
+    return not address.is_unspecified and (address.is_private or address.is_loopback)
+
+
 async def private_address(host: str) -> str:
     """The IP address of a host of ours to which no stranger can send. Raises `ConfigurationError` for another, `Unavailable` where the name
     is not known now."""
     address = (await _addresses(host))[0]
-    known = ipaddress.ip_address(address)
-    if known.is_unspecified or not (known.is_private or known.is_loopback):
+    if not is_private(ipaddress.ip_address(address)):
         raise ConfigurationError(
             f"media.listen: audio as datagrams is anybody's who can reach {address}: give a loopback or a private address here, "
             "or in media.public_host"

@@ -97,7 +97,7 @@ class SwitchPbx:
 
     def section(self, given: Mapping[str, Any], secret: Callable[[str, str], Mapping[str, str]]) -> dict[str, Any]:
         """Its section of roomline.yaml, with what an operator says besides; `secret` puts one into a file and gives the reference."""
-        esl = {"host": LOOPBACK, "port": self.settings.event_port, "password": secret("esl", self.settings.password)}
+        esl = {"host": LOOPBACK, "port": self.settings.event_port, "secret": secret("esl", self.settings.password)}
         names = {"trusted_endpoints": "trusted_users", "outbound_endpoints": "outbound_gateways"}
         return {"name": "pbx", **{names.get(key, key): value for key, value in given.items()}, "kind": "freeswitch", "esl": esl}
 

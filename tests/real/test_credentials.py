@@ -17,6 +17,7 @@ from bridge.model.record import CallRecord
 from bridge.model.trunk import InboundTrunk
 from bridge.pbx.asterisk.ari import Ari, AriOptions
 from bridge.pbx.asterisk.credentials_check import check_credentials
+from bridge.pbx.asterisk.pbx import AsteriskOptions
 from bridge.settings import Settings
 from bridge.store.port import Edit
 from bridge.store.sqlite_objects import SqliteObjects
@@ -175,6 +176,7 @@ async def test_given_all_of_this_then_no_password_stands_in_any_log(stack: Stack
 async def test_given_this_asterisk_then_the_check_finds_that_it_keeps_credentials(stack: Stack) -> None:
     pbx = Settings.load(stack.server.config, {}).settings.pbx[0]
     options = pbx.options()
+    assert isinstance(options, AsteriskOptions)
     (found,) = await check_credentials(options, [TrunkCredentials("ST_a", "u", "p", numbers=("+1",))])
     assert (found.ok, found.text) == (True, "ARI keeps the trunks' credentials in Asterisk")
     assert options.ari is not None

@@ -14,6 +14,7 @@ from livekit.protocol import sip
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.model.trunk import OutboundTrunk
+from bridge.pbx.asterisk.pbx import AsteriskOptions
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.settings import Settings
 from bridge.store.port import Edit
@@ -99,7 +100,9 @@ async def test_given_a_request_that_does_not_wait_then_it_is_answered_while_it_r
 
 async def test_given_this_asterisk_then_the_check_finds_the_way_out_and_calls_nobody(stack: Stack) -> None:
     (pbx,) = Settings.load(stack.server.config, {}).settings.pbx
-    texts = [finding.text for finding in await check_asterisk(pbx.options()) if finding.ok]
+    options = pbx.options()
+    assert isinstance(options, AsteriskOptions)
+    texts = [finding.text for finding in await check_asterisk(options) if finding.ok]
     assert "the user roomline may call out" in texts
     assert f"calls out have the endpoint {OUT_ENDPOINT}" in texts
     assert await stack.pbx.channels() == []

@@ -1,0 +1,165 @@
+"""What an operator still has to do to a FreeSWITCH before it can send calls here: asked of the FreeSWITCH itself, over its event socket."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from xml.etree.ElementTree import Element, ParseError, fromstring
+
+from bridge.errors import Unavailable
+from bridge.model.credentials import TrunkCredentials
+from bridge.model.finding import Finding
+from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
+from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT
+from bridge.pbx.freeswitch.wire import Down, Up, Wire
+
+_MODULES: Final = {
+    "mod_commands": "carries out what Roomline asks for, and keeps the calls' leases",
+    "mod_dptools": "parks calls, answers them, has them ring",
+    "mod_dialplan_xml": "reads roomline.xml",
+    "mod_sofia": "carries calls by SIP",
+}
+_WISHED: Final = {
+    "mod_local_stream": "plays while a call has lost its sound",
+    "mod_tone_stream": "sounds while a caller is handed on",
+}
+_WELL_KNOWN: Final = frozenset({"ClueCon", "CHANGE-ME"})
+_LEASE_CHECK: Final = "roomline-check"
+_BETWEEN_LOOKS = 1.5  # seconds: a heart beats each second
+
+_WAY_THERE: Final = "start FreeSWITCH and load mod_event_socket, with event_socket.conf.xml from dialplan/freeswitch"
+_WAY_IN: Final = "compare pbx[].esl with event_socket.conf.xml: its password, and whether apply-inbound-acl lets this host in"
+_INCLUDE: Final = "copy roomline.xml from dialplan/freeswitch to conf/dialplan/, then `reloadxml`"
+_BINDING: Final = (
+    "take xml_curl.conf.xml from dialplan/freeswitch, with api.directory.secret and api.listen's address; then `reload mod_xml_curl`"
+)
+
+
+async def check_freeswitch(options: FreeSwitchOptions, trunks: Sequence[TrunkCredentials]) -> Sequence[Finding]:
+    """Log in, look, leave. Commands nothing of any call's. `trunks`: those with a user and a password."""
+    wire = Wire(options.wire())
+    running = asyncio.create_task(wire.run())
+    try:
+        async for item in wire.items():
+            match item:
+                case Down(reason):
+                    return [Finding(False, reason, _WAY_IN if "password" in reason or "denied" in reason.lower() else _WAY_THERE)]
+                case Up(version):
+                    return [Finding(True, f"the event socket answers ({version.partition(' (')[0]})"), *await _look(wire, options, trunks)]
+        return []
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def _look(wire: Wire, options: FreeSwitchOptions, trunks: Sequence[TrunkCredentials]) -> list[Finding]:
+    trusted = set(options.trusted_users.values())
+    asked = [trunk for trunk in trunks if trunk.trunk_id not in trusted]
+    try:
+        return [
+            _password(options),
+            *await _modules(wire),
+            await _dialplan(wire),
+            await _fallback(wire),
+            await _lease(wire),
+            await _calls(wire),
+            *await _directory(wire, len(asked)),
+            await _controller(wire),
+        ]
+    except Unavailable as error:
+        return [Finding(False, str(error), "look into FreeSWITCH's log")]
+
+
+def _password(options: FreeSwitchOptions) -> Finding:
+    if options.password in _WELL_KNOWN:
+        todo = "choose one of your own in event_socket.conf.xml, and say it in pbx[].esl"
+        return Finding(False, "the event socket's password is one that everybody knows: who is let in there may do anything", todo)
+    return Finding(True, "the event socket has a password of its own")
+
+
+async def _modules(wire: Wire) -> list[Finding]:
+    found = []
+    for module, why in {**_MODULES, **_WISHED}.items():
+        if (await wire.api(f"module_exists {module}")).text == "true":
+            found.append(Finding(True, f"{module} is loaded"))
+        else:
+            needed = False if module in _MODULES else None
+            found.append(Finding(needed, f"{module} is not loaded: it {why}", f"load it in modules.conf.xml (`load {module}`)"))
+    return found
+
+
+async def _located(wire: Wire, where: str) -> Element | None:
+    """What FreeSWITCH has read of its configuration. It may hold secrets: nothing of it is said."""
+    text = (await wire.api(f"xml_locate {where}")).text
+    try:
+        return fromstring(text) if text.startswith("<") else None  # noqa: S314  (what the operator's own FreeSWITCH has parsed itself)
+    except ParseError:
+        return None
+
+
+async def _dialplan(wire: Wire) -> Finding:
+    context = await _located(wire, f"dialplan context name {CONTEXT}")
+    if context is None or context.tag != "context":
+        return Finding(False, f"the dialplan has no context {CONTEXT}", _INCLUDE)
+    said = [f"{action.get('application')} {action.get('data')}" for action in context.iter() if action.tag.endswith("action")]
+    for part in ("sched_api", f"set {FALLBACK}=", "rtp_timer_name=soft", "park"):
+        if not any(part in action for action in said):
+            return Finding(False, f"the context {CONTEXT} is not that of this version: it has no {part.strip()}", _INCLUDE)
+    return Finding(True, f"the dialplan has roomline.xml; send calls in with transfer `$1 XML {CONTEXT}`")
+
+
+async def _fallback(wire: Wire) -> Finding:
+    target = (await wire.api(f"global_getvar {FALLBACK}")).text
+    if not target or target.startswith("-"):
+        todo = f"set {FALLBACK} before each transfer to us, or for all calls in vars.xml: a queue, a voicemail"
+        return Finding(None, "callers whom nobody takes hear that the network is busy, unless your dialplan names a fallback", todo)
+    _, _, context = target.rpartition(" ")
+    if await _located(wire, f"dialplan context name {context}") is None:
+        return Finding(False, f"the fallback {target} is not in the dialplan", f"correct {FALLBACK}: extension, dialplan, context")
+    return Finding(True, f"callers whom nobody takes go to {target}")
+
+
+async def _lease(wire: Wire) -> Finding:
+    """One that does nothing, and is taken back at once."""
+    added = await wire.api(f"sched_api +60 {_LEASE_CHECK} echo")
+    await wire.api(f"sched_del {_LEASE_CHECK}")
+    if not added.text.startswith("+OK"):
+        return Finding(False, "FreeSWITCH schedules no commands: a call would have no lease", "load mod_commands, and look into its log")
+    return Finding(True, "FreeSWITCH keeps leases: calls do not outlast a server that dies")
+
+
+async def _calls(wire: Wire) -> Finding:
+    if (await wire.api("show channels as json")).text.startswith("{"):
+        return Finding(True, "FreeSWITCH tells which calls are up: a server that starts anew takes its calls over")
+    todo = "start it without -nosql"
+    return Finding(False, "FreeSWITCH does not tell which calls are up: a server that starts anew would not find its calls", todo)
+
+
+async def _directory(wire: Wire, asked: int) -> list[Finding]:
+    """Where FreeSWITCH would ask; whether it gets an answer there only a call shows."""
+    if not asked:
+        return []
+    if (await wire.api("module_exists mod_xml_curl")).text != "true":
+        return [Finding(False, f"mod_xml_curl is not loaded: nobody gets in by the {asked} trunks with a password", _BINDING)]
+    found = await _located(wire, "configuration configuration name xml_curl.conf")
+    for binding in found.iter("binding") if found is not None else ():
+        said = {param.get("name", ""): param for param in binding.iter("param")}
+        url = said.get("gateway-url")
+        if url is None or not (url.get("value") or "").endswith("/freeswitch/directory"):
+            continue
+        if "directory" not in (url.get("bindings") or ""):
+            return [Finding(False, "the binding of mod_xml_curl to Roomline is not for the directory", _BINDING)]
+        credentials = said.get("gateway-credentials")
+        if credentials is None or credentials.get("value", "").endswith(":CHANGE-ME"):
+            return [Finding(False, "the binding of mod_xml_curl to Roomline has no secret", _BINDING)]
+        return [Finding(True, "mod_xml_curl asks Roomline about callers with a password")]
+    return [Finding(False, f"mod_xml_curl does not ask Roomline: nobody gets in by the {asked} trunks with a password", _BINDING)]
+
+
+async def _controller(wire: Wire) -> Finding:
+    """Two looks, since a heartbeat that stands still is nobody's."""
+    before = (await wire.api(f"global_getvar {HEARTBEAT}")).text
+    await asyncio.sleep(_BETWEEN_LOOKS)
+    after = (await wire.api(f"global_getvar {HEARTBEAT}")).text
+    if before and not before.startswith("-") and before != after:
+        return Finding(True, "a Roomline server commands this FreeSWITCH now; one more would take it over")
+    return Finding(True, "no Roomline server commands this FreeSWITCH now")
