@@ -23,7 +23,7 @@ from typing import Self
 from bridge.errors import RoomlineError
 from bridge.testing.ami import Ami, AmiRefused, Message
 from bridge.testing.asterisk_process import AsteriskProcess, Manager
-from bridge.testing.carrier_config import CODECS, EAR_CONTEXT, CarrierSettings, Keys, carrier_files, endpoint_name
+from bridge.testing.carrier_config import CODECS, EAR_CONTEXT, CarrierSettings, Keys, Softphone, carrier_files, endpoint_name
 from bridge.testing.ear import Ear, EarServer
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
@@ -207,9 +207,13 @@ class CarrierCall:
 class Carrier:
     """`async with Carrier(asterisk, folder)`: starts the Asterisk and the ears' server, ends both and every call."""
 
-    def __init__(self, asterisk: Asterisk, folder: Path, *, host: str = "127.0.0.2", calls_at_once: int = 50) -> None:
+    def __init__(
+        self, asterisk: Asterisk, folder: Path, *, host: str = "127.0.0.2", calls_at_once: int = 50, softphone: Softphone | None = None
+    ) -> None:
         manager = Manager(LOOPBACK, free_port(), "test", secrets.token_urlsafe(18))
-        self.settings = CarrierSettings(manager, free_port(host), free_rtp_range(calls_at_once, host), host)
+        self.settings = CarrierSettings(
+            manager, softphone.port if softphone else free_port(host), free_rtp_range(calls_at_once, host), host, softphone
+        )
         self.process = AsteriskProcess(asterisk, folder, carrier_files(self.settings), manager)
         self.calls: list[CarrierCall] = []
         self._ears = EarServer()

@@ -4,7 +4,7 @@ Each codec and way of sending keys has its endpoint, so that a call chooses by n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bridge.testing.asterisk_config import QUIET, ManagerUser, logger_conf, manager_conf, modules_conf, rtp_conf, transport
@@ -28,6 +28,15 @@ class Keys(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Softphone:
+    """An account named `softphone` for a person's phone; whatever it dials goes on to `to`."""
+
+    port: int
+    password: str = field(repr=False)
+    to: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class CarrierSettings:
     """Where the carrier listens. A host of its own on loopback (127/8 is all there already) lets a PBX tell it from others."""
 
@@ -35,6 +44,7 @@ class CarrierSettings:
     sip_port: int
     rtp: tuple[int, int]
     host: str = "127.0.0.2"
+    softphone: Softphone | None = None
 
 
 def endpoint_name(codec: str, keys: Keys) -> str:
@@ -50,7 +60,7 @@ def carrier_files(settings: CarrierSettings) -> Mapping[str, str]:
         "manager.conf": manager_conf(settings.manager.port, [ManagerUser(settings.manager.user, settings.manager.secret)]),
         "rtp.conf": rtp_conf(*settings.rtp),
         "pjsip.conf": _pjsip(settings),
-        "extensions.conf": _extensions(),
+        "extensions.conf": _extensions() + ("" if settings.softphone is None else _softphone_extensions(settings.softphone)),
     }
 
 
@@ -62,7 +72,27 @@ def _pjsip(settings: CarrierSettings) -> str:
                 f"[{endpoint_name(codec, keys)}]\ntype=endpoint\ntransport=carrier\ncontext=nobody\ndisallow=all\nallow={codec}\n"
                 f"dtmf_mode={keys}\ndirect_media=no\nrtp_symmetric=no\nmedia_address={settings.host}\nbind_rtp_to_media_address=yes\n\n"
             )
+    if settings.softphone is not None:
+        text += _softphone_account(settings.softphone)
     return text
+
+
+def _softphone_account(softphone: Softphone) -> str:
+    return (
+        f"[softphone]\ntype=auth\nauth_type=userpass\nusername=softphone\npassword={softphone.password}\n\n"
+        "[softphone]\ntype=aor\nmax_contacts=2\nremove_existing=yes\n\n"
+        "[softphone]\ntype=endpoint\ntransport=carrier\ncontext=softphone\nauth=softphone\naors=softphone\ndisallow=all\n"
+        "allow=ulaw,alaw,g722\ndirect_media=no\nrtp_symmetric=yes\nforce_rport=yes\nrewrite_contact=yes\n\n"
+    )
+
+
+def _softphone_extensions(softphone: Softphone) -> str:
+    host, port = softphone.to
+    endpoint = endpoint_name("ulaw", Keys.RFC4733)
+    return f"""
+[softphone]
+exten => _[0-9+*#]!,1,Dial(PJSIP/{endpoint}/sip:${{EXTEN}}@{host}:{port})
+"""
 
 
 def _extensions() -> str:

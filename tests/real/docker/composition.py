@@ -1,0 +1,136 @@
+"""docker/compose.yaml as a project of this run's own: built, started, called, its services restarted; ended with its volumes."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from bridge.testing.child import Child
+from bridge.testing.ports import free_port
+from tests.real.docker.engine import Engine
+
+DOCKER = Path(__file__).parents[3] / "docker"
+
+READY_WITHIN = 120
+
+
+@dataclass(frozen=True)
+class CallOf:
+    """A call under way in a container of its own."""
+
+    child: Child
+
+    async def says(self, text: str, within: float = 40.0) -> None:
+        """Returns once its story has these words. Raises AssertionError with the story."""
+        try:
+            async with asyncio.timeout(within):
+                while text not in self.child.output():
+                    assert self.child.running, self.child.output()
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"not heard within {within} s: {text}\n{self.child.output()}") from None
+
+    async def told(self, within: float = 120.0) -> "Story":
+        async with asyncio.timeout(within):
+            status = await self.child.wait()
+        lines = [line for line in self.child.output().splitlines() if line.startswith('{"ok"')]
+        assert lines, f"ended with {status}:\n{self.child.output()}"
+        return Story(status, json.loads(lines[-1]), self.child.output())
+
+
+@dataclass(frozen=True)
+class Story:
+    """What became of a call: the program's exit status, its JSON, its words."""
+
+    status: int
+    told: Mapping[str, Any]
+    text: str
+
+    @property
+    def outcome(self) -> str:
+        return str(self.told["outcome"])
+
+    def heard(self, what: str) -> float:
+        """For how many seconds in all."""
+        return float(sum(part["until"] - part["since"] for part in self.told["heard"] if part["what"] == what))
+
+    def order(self, *what: str) -> list[str]:
+        """These sounds in the order in which they were heard, each as often as it came anew."""
+        kinds = [part["what"] for part in self.told["heard"] if part["what"] in what]
+        return [kind for place, kind in enumerate(kinds) if place == 0 or kinds[place - 1] != kind]
+
+    def longest_without(self, *what: str) -> float:
+        """Seconds: the longest stretch of anything else between the first and the last of these."""
+        parts = [part for part in self.told["heard"] if part["what"] in what]
+        return max((later["since"] - earlier["until"] for earlier, later in pairwise(parts)), default=0.0)
+
+
+class Composition:
+    """`profiles` as docker/environment chooses them; ports and secrets are this run's own."""
+
+    def __init__(self, engine: Engine, folder: Path, name: str, images: Mapping[str, str], options: Sequence[str] = ()) -> None:
+        self.engine = engine
+        self._folder = folder
+        self._name = name
+        self._calls = 0
+        self.file = folder / f"{name}.env"
+        subprocess.run([DOCKER / "environment", *options, "--to", self.file], check=True, capture_output=True, timeout=30)
+        first = 2 * (free_port() // 2)
+        ports = {
+            key: free_port() for key in ("API_PORT", "SIP_PORT", "LIVEKIT_PORT", "LIVEKIT_TCP_PORT", "LIVEKIT_UDP_PORT", "CARRIER_PORT")
+        }
+        settings = {**ports, "RTP_PORTS": f"{first + 10_000}-{first + 10_019}", **images}
+        with self.file.open("a") as file:
+            file.writelines(f"{key}={value}\n" for key, value in settings.items())
+
+    def compose(self, *arguments: str, timeout: float = 180.0, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        return self.engine.docker(*self._words(), *arguments, timeout=timeout, check=check)
+
+    def build(self) -> None:
+        self.compose("--profile", "*", "build", "-q", "roomline", "asterisk", "carrier", timeout=1200)
+
+    def up(self) -> None:
+        """Returns once every service says that it is healthy."""
+        self.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", str(READY_WITHIN), timeout=READY_WITHIN + 60)
+
+    def down(self, *, volumes: bool = False) -> None:
+        # A node waits for its last call; here nobody calls any more.
+        self.compose("--profile", "*", "down", "-t", "5", "--remove-orphans", *(["--volumes"] if volumes else []), check=False)
+
+    def restart(self, service: str) -> None:
+        """As somebody does who does not wait."""
+        self.compose("restart", "-t", "1", service)
+
+    def roomline(self, *arguments: str, check: bool = True) -> str:
+        return self.compose("exec", "-T", "roomline", "roomline", *arguments, check=check).stdout
+
+    def carrier(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return self.compose(*self._run(), *arguments, check=False)
+
+    async def call(self, number: str, *arguments: str) -> CallOf:
+        """Begin a call that tells its story."""
+        self._calls += 1
+        words = ["docker", *self._words(), *self._run(), "call", number, "--json", *arguments]
+        child = Child(words, log=self._folder / f"{self._name}-call-{self._calls}.log", environ=self.engine.environ)
+        await child.start()
+        return CallOf(child)
+
+    async def whole_call(self, number: str, *arguments: str) -> Story:
+        return await (await self.call(number, *arguments)).told()
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """What the engine knows of each service's container."""
+        ids = self.compose("ps", "-q").stdout.split()
+        found = json.loads(self.engine.docker("inspect", *ids).stdout) if ids else []
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+
+    def _words(self) -> list[str]:
+        return ["compose", "-f", str(DOCKER / "compose.yaml"), "--env-file", str(self.file), "-p", self._name]
+
+    @staticmethod
+    def _run() -> list[str]:
+        return ["run", "--rm", "-T", "--no-deps", "carrier"]

@@ -1,0 +1,9 @@
+# Where the public image cannot be had: Debian's Redis.
+ARG DEBIAN=debian:bookworm-slim
+FROM ${DEBIAN}
+# hadolint ignore=DL3008
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends redis-server \
+ && rm -rf /var/lib/apt/lists/* \
+ && install -d -o redis -g redis /data
+USER redis
