@@ -1,5 +1,5 @@
 """The carrier as a program of its own, for containers: `call` places one call and tells it, `demo` the usual ones, `serve` takes a
-softphone's calls to the PBX, `health` asks whether that one is up.
+softphone's calls to the PBX.
 
 The PBX is at $PBX (host:port). Exit status of `call`: 0 in the room, 1 not, 2 could not call; of `demo`: 0 when each went as it should.
 """
@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,11 +21,9 @@ from bridge.errors import RoomlineError
 from bridge.testing.caller import Caller, Outcome, Plan, Told
 from bridge.testing.carrier import Carrier, CarrierCall, SipAddress
 from bridge.testing.carrier_config import Softphone
+from bridge.testing.carrier_health import DEFAULT_PBX, SIP_PORT, own_address, pbx_address
 from bridge.testing.demo_story import Storyteller
 from bridge.testing.get_asterisk import get_asterisk
-
-SIP_PORT = 5060
-DEFAULT_PBX = "asterisk:5060"
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
@@ -44,8 +41,6 @@ def main() -> int:
     # Where standard output is for programs, people read on standard error.
     story = Storyteller(Console(stderr=options.json or options.save == Path("-"), highlight=False))
     try:
-        if options.command == "health":
-            return _health(_own_address(_pbx()))
         return asyncio.run(_run(options, story))
     except (KeyboardInterrupt, asyncio.CancelledError):
         story.say("\ninterrupted", "dim")
@@ -62,8 +57,8 @@ async def _run(options: argparse.Namespace, story: Storyteller) -> int:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  (a coroutine that asyncio.run runs has one)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    pbx = await asyncio.to_thread(_pbx)
-    host = _own_address(pbx)
+    pbx = await asyncio.to_thread(pbx_address)
+    host = own_address(pbx)
     asterisk = await asyncio.to_thread(get_asterisk, story.progress)
     serving = options.command == "serve"
     softphone = Softphone(SIP_PORT, _softphone_password(), pbx) if serving else None
@@ -125,43 +120,11 @@ def _save(call: CarrierCall, path: Path) -> None:
         call.heard.save(path)
 
 
-def _pbx() -> SipAddress:
-    """By its address: Asterisk would look the name up anew for each call."""
-    host, _, port = os.environ.get("PBX", DEFAULT_PBX).rpartition(":")
-    return socket.gethostbyname(host), int(port)
-
-
-def _own_address(pbx: SipAddress) -> str:
-    """The one by which the PBX sees us."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(pbx)  # picks a route, sends nothing
-        address: str = probe.getsockname()[0]
-        return address
-
-
 def _softphone_password() -> str:
     password = os.environ.get("SOFTPHONE_PASSWORD", "")
     if not password.isalnum():
         raise RoomlineError("SOFTPHONE_PASSWORD: letters and digits, and it has to be given: docker/environment makes one")
     return password
-
-
-def _health(host: str) -> int:
-    """0 if what `serve` has started answers an OPTIONS."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
-        ours.settimeout(3.0)
-        ours.bind((host, 0))
-        port = ours.getsockname()[1]
-        ours.sendto(
-            f"OPTIONS sip:health@{host}:{SIP_PORT} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};branch=z9hG4bK{port}\r\n"
-            f"From: <sip:health@{host}>;tag={port}\r\nTo: <sip:health@{host}>\r\nCall-ID: {port}@{host}\r\nCSeq: 1 OPTIONS\r\n"
-            f"Contact: <sip:health@{host}:{port}>\r\nMax-Forwards: 1\r\nContent-Length: 0\r\n\r\n".encode(),
-            (host, SIP_PORT),
-        )
-        try:
-            return 0 if ours.recv(4096).startswith(b"SIP/2.0") else 1
-        except TimeoutError:
-            return 1
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -179,7 +142,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     call.add_argument("--json", action="store_true", help="the outcome as one JSON object on standard output")
     commands.add_parser("demo", help="four calls: the right PIN, a wrong one, no rule, an open rule")
     commands.add_parser("serve", help=f"stay, with an account for a softphone (port {SIP_PORT})")
-    commands.add_parser("health", help="does the one that `serve` has started answer?")
     given = parser.parse_args(arguments)
     if given.json and given.save == Path("-"):
         parser.error("--json and --save - both want standard output")

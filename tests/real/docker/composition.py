@@ -3,13 +3,13 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bridge.testing.child import Child
 from bridge.testing.ports import free_port
 from tests.real.docker.engine import Engine
 
@@ -22,24 +22,28 @@ READY_WITHIN = 120
 class CallOf:
     """A call under way in a container of its own."""
 
-    child: Child
+    process: "subprocess.Popen[bytes]"
+    log: Path
 
     async def says(self, text: str, within: float = 40.0) -> None:
         """Returns once its story has these words. Raises AssertionError with the story."""
-        try:
-            async with asyncio.timeout(within):
-                while text not in self.child.output():
-                    assert self.child.running, self.child.output()
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise AssertionError(f"not heard within {within} s: {text}\n{self.child.output()}") from None
+        deadline = time.monotonic() + within
+        while text not in (story := self.story()):
+            assert self.process.poll() is None, story
+            assert time.monotonic() < deadline, f"not heard within {within} s: {text}\n{story}"
+            await asyncio.sleep(0.1)
 
     async def told(self, within: float = 120.0) -> "Story":
-        async with asyncio.timeout(within):
-            status = await self.child.wait()
-        lines = [line for line in self.child.output().splitlines() if line.startswith('{"ok"')]
-        assert lines, f"ended with {status}:\n{self.child.output()}"
-        return Story(status, json.loads(lines[-1]), self.child.output())
+        deadline = time.monotonic() + within
+        while (status := self.process.poll()) is None:
+            assert time.monotonic() < deadline, f"still under way after {within} s:\n{self.story()}"
+            await asyncio.sleep(0.1)
+        lines = [line for line in self.story().splitlines() if line.startswith('{"ok"')]
+        assert lines, f"ended with {status}:\n{self.story()}"
+        return Story(status, json.loads(lines[-1]), self.story())
+
+    def story(self) -> str:
+        return self.log.read_text(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -72,11 +76,21 @@ class Story:
 class Composition:
     """`profiles` as docker/environment chooses them; ports and secrets are this run's own."""
 
-    def __init__(self, engine: Engine, folder: Path, name: str, images: Mapping[str, str], options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path,
+        name: str,
+        images: Mapping[str, str],
+        options: Sequence[str] = (),
+        *,
+        files: Sequence[str] = ("compose.yaml",),
+    ) -> None:
+        self._files = files
         self.engine = engine
         self._folder = folder
         self._name = name
-        self._calls = 0
+        self._calls: list[CallOf] = []
         self.file = folder / f"{name}.env"
         subprocess.run([DOCKER / "environment", *options, "--to", self.file], check=True, capture_output=True, timeout=30)
         first = 2 * (free_port() // 2)
@@ -98,6 +112,7 @@ class Composition:
         self.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", str(READY_WITHIN), timeout=READY_WITHIN + 60)
 
     def down(self, *, volumes: bool = False) -> None:
+        self.end_calls()
         # A node waits for its last call; here nobody calls any more.
         self.compose("--profile", "*", "down", "-t", "5", "--remove-orphans", *(["--volumes"] if volumes else []), check=False)
 
@@ -113,14 +128,25 @@ class Composition:
 
     async def call(self, number: str, *arguments: str) -> CallOf:
         """Begin a call that tells its story."""
-        self._calls += 1
         words = ["docker", *self._words(), *self._run(), "call", number, "--json", *arguments]
-        child = Child(words, log=self._folder / f"{self._name}-call-{self._calls}.log", environ=self.engine.environ)
-        await child.start()
-        return CallOf(child)
+        log = self._folder / f"call-{len(self._calls) + 1}.log"
+        with log.open("wb") as output:
+            process = await asyncio.to_thread(
+                subprocess.Popen, words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=dict(self.engine.environ)
+            )
+        self._calls.append(CallOf(process, log))
+        return self._calls[-1]
 
     async def whole_call(self, number: str, *arguments: str) -> Story:
         return await (await self.call(number, *arguments)).told()
+
+    def end_calls(self) -> None:
+        """Those that a test has left behind: asked to end, so that their containers go with them."""
+        left = [call.process for call in self._calls if call.process.poll() is None]
+        for process in left:
+            process.terminate()
+        for process in left:
+            process.wait(30)
 
     def containers(self) -> dict[str, dict[str, Any]]:
         """What the engine knows of each service's container."""
@@ -129,7 +155,8 @@ class Composition:
         return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
 
     def _words(self) -> list[str]:
-        return ["compose", "-f", str(DOCKER / "compose.yaml"), "--env-file", str(self.file), "-p", self._name]
+        files = [word for name in self._files for word in ("-f", str(DOCKER / name))]
+        return ["compose", *files, "--env-file", str(self.file), "-p", self._name]
 
     @staticmethod
     def _run() -> list[str]:

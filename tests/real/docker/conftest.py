@@ -93,3 +93,11 @@ def _up(composition: Composition) -> Iterator[Composition]:
         yield composition
     finally:
         composition.down(volumes=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_call_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails shall not fail the next."""
+    yield
+    for name in {"local", "livekit"} & set(request.fixturenames):
+        request.getfixturevalue(name).end_calls()

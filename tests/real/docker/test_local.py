@@ -1,6 +1,9 @@
 """Asterisk, Roomline and its node in containers, with rooms of Roomline's own: what the carrier's callers hear, also while services are
 restarted under them."""
 
+import socket
+import time
+
 import yaml
 
 from bridge.testing.hearing import FALLBACK, MUSIC, a_tone_of
@@ -102,6 +105,37 @@ async def test_given_objects_of_ones_own_when_everything_goes_down_and_up_then_t
     assert local.roomline("calls", "--limit", "50") == calls, "the records of calls last too"
     assert "ST_kept" in before
     assert (await local.whole_call("2050")).status == 0
+
+
+def test_given_hup_then_the_objects_are_read_anew(local: Composition) -> None:
+    before = local.compose("logs", "roomline").stdout.count("these objects decide now")
+    local.compose("kill", "-s", "HUP", "roomline")
+    deadline = time.monotonic() + 5
+    while local.compose("logs", "roomline").stdout.count("these objects decide now") == before:
+        assert time.monotonic() < deadline, "nothing was read"
+
+
+def test_given_a_carrier_that_stays_then_it_is_healthy_and_the_softphones_account_asks_for_a_password(local: Composition) -> None:
+    local.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "60", "carrier")
+    try:
+        address = local.containers()["carrier"]["NetworkSettings"]["Networks"]["roomline-lane-local_default"]["IPAddress"]
+        assert " 401 " in register(address).splitlines()[0]
+    finally:
+        local.compose("rm", "-f", "-s", "carrier")
+
+
+def register(address: str) -> str:
+    """What the carrier says to a softphone that does not know the password."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.settimeout(5)
+        phone.connect((address, 5060))
+        host, port = phone.getsockname()
+        phone.send(
+            f"REGISTER sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};branch=z9hG4bK1\r\nFrom: <sip:softphone@{address}>;tag=1\r\n"
+            f"To: <sip:softphone@{address}>\r\nCall-ID: register-{port}\r\nCSeq: 1 REGISTER\r\nContact: <sip:softphone@{host}:{port}>\r\n"
+            "Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        return phone.recv(4096).decode()
 
 
 def test_given_the_logs_then_no_pin_and_no_secret_is_in_them(local: Composition) -> None:
