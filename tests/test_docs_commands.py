@@ -16,7 +16,7 @@ PROGRAMS = (
 )
 COMMAND = re.compile(rf"(?:{PROGRAMS})[ =].*")
 
-ELLIPSIS = re.compile(r"\S+ …|docker compose exec \w+")
+ELLIPSIS = re.compile(r"\S+ …|docker compose(?: exec \w+)?")
 """Not a command, but how commands are spoken of."""
 
 CHANGED = (

@@ -89,7 +89,7 @@ class Composition:
         self._files = files
         self.engine = engine
         self._folder = folder
-        self._name = name
+        self.name = name
         self._calls: list[CallOf] = []
         self.file = folder / f"{name}.env"
         subprocess.run([DOCKER / "environment", *options, "--to", self.file], check=True, capture_output=True, timeout=30)
@@ -156,7 +156,7 @@ class Composition:
 
     def _words(self) -> list[str]:
         files = [word for name in self._files for word in ("-f", str(DOCKER / name))]
-        return ["compose", *files, "--env-file", str(self.file), "-p", self._name]
+        return ["compose", *files, "--env-file", str(self.file), "-p", self.name]
 
     @staticmethod
     def _run() -> list[str]:

@@ -1,6 +1,8 @@
 """The same with LiveKit's rooms: two callers in one room hear each other, also while services are restarted under them."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import yaml
@@ -12,14 +14,14 @@ HERTZ = (600.0, 1300.0)
 FIRST, SECOND = (a_tone_of(hertz) for hertz in HERTZ)
 
 
-async def two_callers(livekit: Composition, service: str | None, talk: float = 40.0) -> tuple[Story, Story]:
-    """In one room, each with a tone; `service` is restarted once they hear each other."""
+async def two_callers(livekit: Composition, meanwhile: Callable[[], object] | None, talk: float) -> tuple[Story, Story]:
+    """In one room, each with a tone; `meanwhile` happens once they hear each other."""
     first = await livekit.call("2000", "--pin", "1234", "--talk", str(talk + 8), "--hertz", str(HERTZ[0]))
     await first.says(f"hears    {RINGBACK}")
     second = await livekit.call("2000", "--pin", "1234", "--talk", str(talk), "--hertz", str(HERTZ[1]))
     await asyncio.gather(first.says(f"hears    {SECOND}"), second.says(f"hears    {FIRST}"))
-    if service is not None:
-        await asyncio.to_thread(livekit.restart, service)
+    if meanwhile is not None:
+        await asyncio.to_thread(meanwhile)
     one, other = await asyncio.gather(first.told(), second.told())
     return one, other
 
@@ -36,7 +38,7 @@ async def test_given_livekit_then_two_callers_hear_each_other(livekit: Compositi
 async def test_given_two_callers_when_a_service_that_carries_no_sound_is_restarted_then_they_notice_nothing(
     livekit: Composition, service: str
 ) -> None:
-    first, second = await two_callers(livekit, service, talk=25.0)
+    first, second = await two_callers(livekit, partial(livekit.restart, service), talk=25.0)
     assert (first.status, second.status) == (0, 0)
     assert first.longest_without(SECOND) < 1.0, first.text
     assert second.longest_without(FIRST) < 1.0, second.text
@@ -47,7 +49,7 @@ async def test_given_two_callers_when_a_service_that_carries_no_sound_is_restart
 async def test_given_two_callers_when_what_carries_their_sound_is_restarted_then_they_hear_each_other_again(
     livekit: Composition, service: str
 ) -> None:
-    first, second = await two_callers(livekit, service, talk=50.0)
+    first, second = await two_callers(livekit, partial(livekit.restart, service), talk=50.0)
     assert (first.status, second.status) == (0, 0), first.text + second.text
     for story, other in ((first, SECOND), (second, FIRST)):
         gap = story.longest_without(other)

@@ -1,0 +1,86 @@
+"""docs/systemd's units under a real systemd, in a container: with LiveKit's rooms, so that the native SDK is tried within their limits."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bridge.testing.hearing import MUSIC
+from tests.real.docker.composition import DOCKER, Composition
+from tests.real.docker.conftest import IMAGES
+from tests.real.docker.test_livekit import FIRST, SECOND, two_callers
+
+NAME = "roomline-lane-systemd"
+
+
+class Host:
+    """A container whose first process is systemd, with Roomline installed as docs/install.md says."""
+
+    def __init__(self, livekit: Composition) -> None:
+        self._docker = livekit.engine.docker
+
+    def run(self, *words: str, check: bool = True) -> str:
+        return self._docker("exec", NAME, *words, check=check).stdout.strip()
+
+    def systemctl(self, *words: str) -> str:
+        return self.run("systemctl", *words)
+
+    def process(self, unit: str) -> str:
+        return self.systemctl("show", "-p", "MainPID", "--value", unit)
+
+
+@pytest.fixture
+def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
+    """In the network of the composition, in place of its own Roomline and node."""
+    docker = livekit.engine.docker
+    file = str(IMAGES / "systemd.Dockerfile")
+    docker("build", "-q", "-f", file, "--build-arg", "ROOMLINE=roomline-lane-roomline", "-t", NAME, str(IMAGES), timeout=600)
+    livekit.compose("stop", "-t", "2", "roomline", "node")
+    rights = ["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "--cgroupns", "private"]
+    places = ["--tmpfs", "/run", "--tmpfs", "/run/lock", "--tmpfs", "/tmp", "--network", f"{livekit.name}_default"]
+    try:
+        docker("run", "-d", "--name", NAME, *rights, *places, NAME)
+        host = Host(livekit)
+        host.run("sh", "-c", "until systemctl is-system-running --wait; do sleep 0.2; done", check=False)
+        configuration = (DOCKER / "config" / "livekit.yaml").read_text().replace("public_host: node", f"public_host: {NAME}")
+        values = dict(line.split("=", 1) for line in livekit.file.read_text().splitlines() if "=" in line and not line.startswith("#"))
+        secrets = {name: values[name] for name in ("ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "LIVEKIT_API_SECRET")}
+        environment = {**secrets, "ROOMLINE_STORE_URL": values["ROOMLINE_STORE"], "LIVEKIT_URL": "ws://livekit:7880"}
+        (tmp_path / "roomline.yaml").write_text(configuration)
+        (tmp_path / "roomline.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        host.run("install", "-d", "-m", "0750", "-g", "roomline", "/etc/roomline")
+        for name, mode in (("roomline.yaml", "0640"), ("roomline.env", "0600")):
+            docker("cp", str(tmp_path / name), f"{NAME}:/etc/roomline/{name}")
+            host.run("install", "-m", mode, "-g", "roomline", f"/etc/roomline/{name}", f"/etc/roomline/{name}.new")
+            host.run("mv", f"/etc/roomline/{name}.new", f"/etc/roomline/{name}")
+        host.systemctl("daemon-reload")
+        host.systemctl("enable", "--now", "roomline", "roomline-node@0")
+        yield host
+    except subprocess.SubprocessError as error:
+        raise AssertionError(docker("logs", NAME, check=False).stdout) from error
+    finally:
+        docker("rm", "-f", NAME, check=False)
+        livekit.up()
+
+
+async def test_given_the_units_when_the_server_is_restarted_then_the_node_and_its_callers_notice_nothing(
+    livekit: Composition, host: Host
+) -> None:
+    host.run("sh", "-c", "until python -c \"import urllib.request as u; u.urlopen('http://127.0.0.1:8881/readyz')\"; do sleep 0.2; done")
+    node, server = host.process("roomline-node@0"), host.process("roomline")
+    first, second = await two_callers(livekit, lambda: host.systemctl("restart", "roomline"), talk=25.0)
+    journal = host.run("journalctl", "-u", "roomline", "-u", "roomline-node@0", "--no-pager", "-n", "40")
+    assert (first.status, second.status) == (0, 0), journal
+    for story, other in ((first, SECOND), (second, FIRST)):
+        assert story.longest_without(other) < 1.0, story.text
+        assert story.heard(MUSIC) == 0
+    assert host.process("roomline-node@0") == node
+    assert host.process("roomline") not in (server, "0")
+    host.systemctl("reload", "roomline")
+    host.systemctl("stop", "roomline")
+    assert host.run("ls", "/run/roomline") == "node-0.sock", "the nodes' sockets went with the server"
+    limits = host.run("cat", f"/proc/{node}/status")
+    assert "CapEff:\t0000000000000000" in limits
+    assert "NoNewPrivs:\t1" in limits
+    assert "Seccomp:\t2" in limits
