@@ -9,7 +9,7 @@ from itertools import accumulate, groupby, pairwise
 from typing import Final
 
 from bridge.media.port import ClipName
-from bridge.media.tones import REGIONS, WRONG_PIN
+from bridge.media.tones import REGIONS, WRONG_PIN, Part
 from bridge.testing.clips import LIKE, clip
 from bridge.testing.listening import SILENCE_DB, dominant_frequency, find, is_tone, level, tone_share
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
@@ -27,7 +27,8 @@ _FIRST_WORDS, _SHORTEST_SPEECH = 1.2, 0.3
 _OTHER_TONE = "a tone of "
 
 _RINGBACK = REGIONS["us"][ClipName.RINGBACK]
-_BUSY = REGIONS["us"][ClipName.BUSY]
+BUSY_CADENCE: Final = (Part((480, 620), 0.5), Part((), 0.5))
+"""A PBX's, in the United States."""
 
 SILENCE, SPEECH, MUSIC, RINGBACK, BUSY, FALLBACK, WRONG = (
     "nothing",
@@ -42,12 +43,12 @@ SILENCE, SPEECH, MUSIC, RINGBACK, BUSY, FALLBACK, WRONG = (
 _TONES: Final[Mapping[str, tuple[tuple[float, ...], ...]]] = {
     MUSIC: (HOLD_MUSIC_HZ,),
     RINGBACK: (_RINGBACK[0].frequencies,),
-    BUSY: (_BUSY[0].frequencies,),
+    BUSY: (BUSY_CADENCE[0].frequencies,),
     FALLBACK: ((FALLBACK_HZ,),),
     WRONG: tuple(part.frequencies for part in WRONG_PIN if part.frequencies),
 }
 
-_PAUSES: Final = {RINGBACK: _RINGBACK[1].seconds + 2 * WINDOW, BUSY: _BUSY[1].seconds + 2 * WINDOW, SPEECH: 1.0, WRONG: 0.2}
+_PAUSES: Final = {RINGBACK: _RINGBACK[1].seconds + 2 * WINDOW, BUSY: BUSY_CADENCE[1].seconds + 2 * WINDOW, SPEECH: 1.0, WRONG: 0.2}
 """Silence that belongs to the sound before it."""
 
 _PROMPTS: Final = {

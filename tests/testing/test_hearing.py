@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bridge.media.port import ClipName
-from bridge.media.tones import REGIONS, WRONG_PIN, Part
+from bridge.media.tones import REGIONS, WRONG_PIN, Part, Pattern
 from bridge.testing.clips import clip
-from bridge.testing.hearing import BUSY, FALLBACK, MUSIC, RINGBACK, SILENCE, SPEECH, WRONG, Heard, a_tone_of, hear
+from bridge.testing.hearing import BUSY, BUSY_CADENCE, FALLBACK, MUSIC, RINGBACK, SILENCE, SPEECH, WRONG, Heard, a_tone_of, hear
 from bridge.testing.listening import tone
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
 from bridge.testing.recording import Recording, Samples
@@ -55,9 +55,9 @@ def test_given_a_tone_then_it_is_called_by_what_it_means(frequencies: tuple[floa
     assert found[1].seconds == pytest.approx(2.0, abs=0.21)
 
 
-@pytest.mark.parametrize(("name", "what"), [(ClipName.RINGBACK, RINGBACK), (ClipName.BUSY, BUSY)])
-def test_given_a_cadence_then_its_pauses_are_part_of_it(name: ClipName, what: str) -> None:
-    found = hear(recording(cadence(REGIONS["us"][name], 3), tone(RATE, 2.0, (1200.0,))))
+@pytest.mark.parametrize(("pattern", "what"), [(REGIONS["us"][ClipName.RINGBACK], RINGBACK), (BUSY_CADENCE, BUSY)])
+def test_given_a_cadence_then_its_pauses_are_part_of_it(pattern: Pattern, what: str) -> None:
+    found = hear(recording(cadence(pattern, 3), tone(RATE, 2.0, (1200.0,))))
     assert kinds(found) in ([what, a_tone_of(1200.0)], [what, SILENCE, a_tone_of(1200.0)])
 
 
