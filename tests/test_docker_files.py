@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SECRETS = ("REDIS_PASSWORD", "ROOMLINE_AMI_SECRET", "ROOMLINE_ESL_PASSWORD", "LIVEKIT_API_SECRET", "SOFTPHONE_PASSWORD")
+SECRETS = ("REDIS_PASSWORD", "ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "ROOMLINE_ESL_PASSWORD", "LIVEKIT_API_SECRET", "SOFTPHONE_PASSWORD")
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -102,6 +102,7 @@ def test_given_a_word_that_is_none_then_nothing_is_written(tmp_path: Path) -> No
 def test_given_roomlines_configuration_then_it_is_sound(name: str) -> None:
     environment = {
         "ROOMLINE_AMI_SECRET": "x",
+        "ROOMLINE_ARI_SECRET": "x",
         "ROOMLINE_STORE_URL": "sqlite:////var/lib/roomline/roomline.db",
         "LIVEKIT_API_SECRET": "0" * 64,
         "LIVEKIT_URL": "ws://livekit:7880",

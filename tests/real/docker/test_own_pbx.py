@@ -28,6 +28,8 @@ async def carrier(engine: Engine, built: dict[str, str], asterisk: Asterisk, tmp
         settings = {
             **built,
             "ROOMLINE_AMI_SECRET": manager.secret,
+            "ROOMLINE_ARI_SECRET": pbx.settings.ari_secret,
+            "ARI_PORT": str(pbx.settings.http_port),
             "AMI_PORT": str(manager.port),
             "MEDIA_PORT": str(free_port()),
             "HTTP_PORT": str(free_port()),
