@@ -19,7 +19,14 @@ ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-SECRETS = ("REDIS_PASSWORD", "ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "ROOMLINE_ESL_PASSWORD", "LIVEKIT_API_SECRET", "SOFTPHONE_PASSWORD")
+SECRETS = (
+    "REDIS_PASSWORD",
+    "ROOMLINE_AMI_SECRET",
+    "ROOMLINE_ARI_SECRET",
+    "ROOMLINE_ESL_PASSWORD",
+    "LIVEKIT_API_SECRET",
+    "SOFTPHONE_PASSWORD",
+)
 
 
 @pytest.mark.parametrize("name", SERVICES)
