@@ -47,6 +47,7 @@ def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
         values = dict(line.split("=", 1) for line in livekit.file.read_text().splitlines() if "=" in line and not line.startswith("#"))
         secrets = {name: values[name] for name in ("ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "LIVEKIT_API_SECRET")}
         environment = {**secrets, "ROOMLINE_STORE_URL": values["ROOMLINE_STORE"], "LIVEKIT_URL": "ws://livekit:7880"}
+        environment["ROOMLINE_HTTP__LISTEN"] = "127.0.0.1:8881"
         (tmp_path / "roomline.yaml").write_text(configuration)
         (tmp_path / "roomline.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         host.run("install", "-d", "-m", "0750", "-g", "roomline", "/etc/roomline")
