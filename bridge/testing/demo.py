@@ -1,4 +1,4 @@
-"""`./run demo`: real calls from a carrier's Asterisk through a PBX's Asterisk into Roomline's rooms, told as they happen.
+"""`./run demo`: real calls from a carrier's Asterisk through a PBX into Roomline's rooms, told as they happen.
 
 Everything runs on loopback and ends with this process. The calls themselves are in `demo_calls`, their telling in `demo_story`.
 """
@@ -28,6 +28,7 @@ from bridge.testing.agent import Agent
 from bridge.testing.demo_calls import AgentCalls, CallResult, DemoCalls
 from bridge.testing.demo_config import AGENT, AGENT_NUMBERS, CONFIGURATION, NUMBERS, livekit_configuration
 from bridge.testing.demo_story import Storyteller
+from bridge.testing.get_freeswitch import get_freeswitch
 from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Configuration, Stack
 
@@ -48,6 +49,8 @@ class Options:
     keep: Path | None
     api: "ApiOptions | None" = None
     store: str | None = None
+    freeswitch: bool = False
+    """The PBX is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ async def _run(options: Options, story: Storyteller) -> int:
                 configuration = {**configuration, "api": {"listen": f"{api.host}:{api.port}", "keys": {api.key: api.secret}}}
             if options.store is not None:
                 configuration = {**configuration, "store": options.store}
-            stack = Stack(configuration, keep=options.keep, public=options.sip, progress=story.progress)
+            freeswitch = await asyncio.to_thread(get_freeswitch) if options.freeswitch else None
+            stack = Stack(configuration, freeswitch=freeswitch, keep=options.keep, public=options.sip, progress=story.progress)
             await cleaning.enter_async_context(stack)
             if options.calls:
                 recordings = options.keep / "heard" if options.keep else Path(tempfile.mkdtemp(prefix="roomline-demo-"))
@@ -211,6 +215,7 @@ examples:
   ./run demo --livekit                  the same calls into a LiveKit server's rooms, where an agent greets them
   ./run demo --livekit wss://HOST       in the LiveKit you have, with LIVEKIT_API_KEY and LIVEKIT_API_SECRET from the environment
   ./run demo --api 127.0.0.1:8880       LiveKit's API beside it: create a trunk or a rule with lk or an SDK, and call
+  ./run demo --pbx freeswitch           the same with the FreeSWITCH on PATH, or the one that FREESWITCH=PATH names
   ./run demo --no-calls --config my.yaml --sip 127.0.0.1:5070 --keep /tmp/lab
                                         a stack to test against: your trunks, rules, numbers and rooms
 
@@ -223,13 +228,14 @@ time. Nothing needs root, nothing is installed.
 def _options(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="./run demo",
-        description="Real phone calls into rooms: a carrier's Asterisk calls a PBX's Asterisk, which hands the calls to Roomline.",
+        description="Real phone calls into rooms: a carrier's Asterisk calls a PBX, which hands the calls to Roomline.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--once", action="store_true", help="make the four calls and end, instead of staying up")
     parser.add_argument("--json", action="store_true", help="print the outcome as one JSON object on the last line of standard output")
     parser.add_argument("--no-calls", action="store_true", help="make no calls, just stay up")
+    parser.add_argument("--pbx", choices=("asterisk", "freeswitch"), default="asterisk", help="which PBX; a FreeSWITCH has to be here")
     parser.add_argument("--sip", type=_sip_address, metavar="HOST:PORT", help="where the PBX listens for SIP besides loopback")
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="another roomline.yaml for trunks, rules, numbers and rooms; implies --no-calls"
@@ -259,7 +265,8 @@ def _options(arguments: Sequence[str]) -> Options:
         key, secret = given.api_key or ("devkey", secrets.token_urlsafe(32))
         api = ApiOptions(host, port, key, secret, made=given.api_key is None)
     keep = given.keep.resolve() if given.keep else None
-    return Options(given.once, given.json, calls, given.sip, given.config, given.livekit, keep, api, given.store)
+    freeswitch = given.pbx == "freeswitch"
+    return Options(given.once, given.json, calls, given.sip, given.config, given.livekit, keep, api, given.store, freeswitch)
 
 
 def _key_and_secret(text: str) -> tuple[str, str]:

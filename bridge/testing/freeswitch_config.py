@@ -94,7 +94,7 @@ def _core(settings: SwitchSettings, folder: Path) -> str:
 <configuration name="logfile.conf"><settings/><profiles><profile name="default"><settings/>
   <mappings><map name="all" value="debug,{levels}"/></mappings></profile></profiles></configuration>
 <configuration name="console.conf"><mappings><map name="all" value="warning,err,crit,alert"/></mappings></configuration>
-<configuration name="acl.conf"><network-lists><list name="carriers" default="deny">
+<configuration name="acl.conf"><network-lists><list name="carriers" default="allow">
   <node type="allow" domain={quoteattr(REALM)}/></list></network-lists></configuration>
 <configuration name="local_stream.conf">
   <directory name="default" path={quoteattr(str(settings.hold_music))}>{music}</directory></configuration>"""
@@ -116,7 +116,8 @@ def _sofia(settings: SwitchSettings) -> str:
     # Whoever is called is an extension of this very PBX.
     out = _settings(proxy=f"{LOOPBACK}:{settings.sip_port}", realm=LOOPBACK, username="nobody", password="none", register="false")  # noqa: S106  (there is none)
     gateway = f'<gateways><gateway name="{OUT_ENDPOINT}">{out}</gateway></gateways>'
-    opened = _settings(sip_ip=LOOPBACK, sip_port=settings.sip_port, auth_calls="false", **common)
+    # The list lets everybody past the question for a password; who calls from the carrier's address is known as a user by it.
+    opened = _settings(sip_ip=LOOPBACK, sip_port=settings.sip_port, auth_calls="true", apply_inbound_acl="carriers", **common)
     asked = _settings(
         sip_ip=LOOPBACK, sip_port=settings.password_sip_port, auth_calls="true", challenge_realm=REALM, accept_blind_auth="false", **common
     )

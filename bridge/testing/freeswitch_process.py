@@ -36,6 +36,7 @@ class SwitchPbx:
     """`async with SwitchPbx(freeswitch, folder)`. What it has logged stays in folder/log."""
 
     control = "esl"
+    notices_lost_audio = False
 
     def __init__(
         self,

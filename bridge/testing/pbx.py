@@ -25,6 +25,7 @@ class OperatorPbx:
     """`async with OperatorPbx(asterisk, folder)`. `settings.roomline` is Roomline's manager user, `settings.admin` the tests'."""
 
     control = "ami"
+    notices_lost_audio = True
 
     def __init__(
         self,

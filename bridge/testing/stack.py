@@ -43,6 +43,9 @@ class StackPbx(Protocol):
 
     control: str
     """The key of roomline.yaml below which its control connection stands."""
+    notices_lost_audio: bool
+    """Whether the end of a call's audio tells it that its node is gone: a stream's does, and it plays hold music; of datagrams only the
+    lease tells."""
 
     @property
     def description(self) -> str: ...

@@ -11,6 +11,7 @@ import pytest_asyncio
 from bridge.testing.carrier import Carrier
 from bridge.testing.demo_config import CONFIGURATION
 from bridge.testing.get_asterisk import Asterisk, NoAsterisk, get_asterisk
+from bridge.testing.get_freeswitch import FreeSwitch, NoFreeSwitch, get_freeswitch
 from bridge.testing.livekit_server import LiveKitServer, NoLiveKit, get_livekit_server
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.stack import Stack
@@ -35,6 +36,15 @@ def asterisk() -> Asterisk:
         return get_asterisk()
     except NoAsterisk as error:
         not_to_be_had(str(error))
+
+
+@pytest.fixture(scope="session")
+def freeswitch() -> FreeSwitch:
+    """Skipped without one, in CI too: nobody packages it, so that nothing here could fetch it."""
+    try:
+        return get_freeswitch()
+    except NoFreeSwitch as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

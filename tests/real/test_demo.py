@@ -22,8 +22,10 @@ DEMO = [sys.executable, "-m", "bridge.testing.demo"]
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("asterisk")
-async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_path: Path) -> None:
-    demo = Child([*DEMO, "--once", "--json", "--keep", str(tmp_path / "kept")], log=tmp_path / "output")
+@pytest.mark.parametrize("pbx", ["asterisk", "freeswitch"])
+async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_path: Path, pbx: str, request: pytest.FixtureRequest) -> None:
+    request.getfixturevalue(pbx)
+    demo = Child([*DEMO, "--once", "--json", "--pbx", pbx, "--keep", str(tmp_path / "kept")], log=tmp_path / "output")
     await demo.start()
     try:
         async with asyncio.timeout(100):

@@ -3,6 +3,7 @@
 import io
 import json
 import socket
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -38,6 +39,23 @@ def test_livekit_is_ones_own_or_one_that_is_there() -> None:
     assert options("--livekit", "wss://example.test").livekit == "wss://example.test"
 
 
+def test_the_pbx_is_an_asterisk_unless_it_is_said_otherwise() -> None:
+    assert not options("--pbx", "asterisk").freeswitch
+    assert options("--pbx", "freeswitch").freeswitch
+
+
+def test_without_a_freeswitch_it_says_what_is_missing_and_starts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FREESWITCH", "/nowhere/freeswitch")
+    monkeypatch.setattr(sys, "argv", ["demo", "--pbx", "freeswitch", "--once", "--json"])
+    assert demo.main() == 1
+    outcome = json.loads(capsys.readouterr().out)
+    assert (outcome["ok"], outcome["calls"]) == (False, [])
+    assert "/nowhere/freeswitch does not run" in outcome["error"]
+    assert "docs/freeswitch.md" in outcome["error"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -45,6 +63,7 @@ def test_livekit_is_ones_own_or_one_that_is_there() -> None:
         ("--sip", "nonsense"),
         ("--sip", "127.0.0.1:0"),
         ("--unknown",),
+        ("--pbx", "elsewhere"),
         ("--livekit", "--config", "my.yaml"),
     ],
 )

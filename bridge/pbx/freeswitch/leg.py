@@ -146,6 +146,7 @@ class FreeSwitchLeg:
         self.scheduled = ""
         """The scheduled command that is the lease. Empty: it is not known, or whether there are others beside it."""
         self.leased_at = float("-inf")
+        self.leased_for = media_lease
         self.leasing = asyncio.Lock()
 
     @property

@@ -197,8 +197,9 @@ class FreeSwitchPbx:
         due in the middle of the call."""
         await self.make_sure()
         async with leg.leasing:
-            before, leg.scheduled, leg.leased_at = leg.scheduled, "", time.monotonic()
-            group, renewed = lease_group(leg.id), f"sched_api +{leg.lease} {lease_group(leg.id)} {leg.at_its_end}"
+            before, leg.scheduled = leg.scheduled, ""
+            leg.leased_at, leg.leased_for = time.monotonic(), leg.lease
+            group, renewed = lease_group(leg.id), f"sched_api +{leg.leased_for} {lease_group(leg.id)} {leg.at_its_end}"
             if before:
                 reply = await self._wire.api(renewed)
                 await self._wire.api(f"sched_del {before}")
@@ -501,7 +502,8 @@ class FreeSwitchPbx:
     async def _renew(self) -> None:
         """Renew the leases, three times in each."""
         now = time.monotonic()
-        due = [leg for leg in self._legs.values() if now - leg.leased_at >= leg.lease / 3]
+        # A call that begins to talk has a longer lease only from the next renewal on: the one that runs is what counts.
+        due = [leg for leg in self._legs.values() if now - leg.leased_at >= min(leg.lease, leg.leased_for) / 3]
         await asyncio.gather(*(self.lease(leg) for leg in due))
 
     async def _do_chores(self) -> None:

@@ -280,3 +280,15 @@ async def test_given_a_call_that_ends_while_it_is_adopted_then_nothing_of_it_is_
         assert {(await leg.ended()).by for leg in on.legs} == {EndedBy.CALLER}
         assert on.pbx._legs == {}
         await on.legs[0].hang_up(EndReason.HANGUP)
+
+
+async def test_given_a_call_that_begins_to_talk_when_its_lease_becomes_longer_then_the_shorter_one_is_renewed_in_time(
+    server: FreeSwitchServer,
+) -> None:
+    async with exchange(server, media_lease=2) as on, a_node() as node:
+        channel, leg = await on.talking(node)
+        leg.set_media_lease(60)
+        await asyncio.sleep(3.0)
+        assert channel.parked
+        assert not channel.ended
+        assert len(on.leases(channel)) == 1

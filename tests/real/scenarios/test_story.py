@@ -1,4 +1,4 @@
-"""Every step of DESIGN §5 on a real Asterisk: what the caller's side gets by SIP, what the caller hears, what is kept of the call."""
+"""Every step of DESIGN §5 on a real PBX: what the caller's side gets by SIP, what the caller hears, what is kept of the call."""
 
 import asyncio
 import time
@@ -16,7 +16,6 @@ from bridge.testing.carrier import CallEnded, CarrierCall
 from bridge.testing.carrier_config import Keys
 from bridge.testing.clips import until_heard as until_clip
 from bridge.testing.clips import wrong_pin_seconds
-from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import is_tone, level, pitches, segments, tone
 from bridge.testing.pbx_config import CARRIER_ENDPOINT, FALLBACK_HZ
 from bridge.testing.stack import Stack
@@ -31,6 +30,7 @@ from tests.real.scenario import (
     the_record,
     until_heard,
 )
+from tests.real.scenarios.conftest import Parts
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
@@ -77,8 +77,8 @@ CONFIGURATION: dict[str, Any] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("story")) as stack:
+async def stack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with Stack(CONFIGURATION, **parts(), keep=tmp_path_factory.mktemp("story")) as stack:
         yield stack
         await stack.nothing_left()
         assert_nothing_secret_logged(stack, PASSWORD_ITSELF)

@@ -1,4 +1,4 @@
-"""Who dies, and what the caller notices: the cells of DESIGN §5's table for the rows controller, AMI connection and PBX.
+"""Who dies, and what the caller notices: the cells of DESIGN §5's table for the rows controller, AMI / ESL connection and PBX.
 
 Each death strikes four callers at once, one in each state; each cell is a test of its own on what its caller heard.
 """
@@ -16,7 +16,6 @@ import pytest_asyncio
 from bridge.model.ending import EndReason
 from bridge.model.record import CallRecord
 from bridge.testing.carrier import CarrierCall
-from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import tone
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
 from bridge.testing.stack import Stack
@@ -33,6 +32,7 @@ from tests.real.scenario import (
     hears_itself,
     the_record,
 )
+from tests.real.scenarios.conftest import Parts
 from tests.real.wire_tap import WireTap
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180), pytest.mark.slow]
@@ -53,10 +53,12 @@ class Death:
 Strike = Callable[[Death, WireTap], Awaitable[None]]
 
 
-async def _strike(asterisk: Asterisk, folder: Path, strike: Strike) -> AsyncIterator[Death]:
+async def _strike(parts: Parts, folder: Path, strike: Strike) -> AsyncIterator[Death]:
     # A frozen server is told from a silent one by nobody: here the shortest limit, there the default.
-    media = {"orphan_limit": 10} if strike is _frozen else {}
-    stack = Stack({**CONFIGURATION, "media": media}, asterisk=asterisk, keep=folder, with_server=False)
+    # Nor is a node that is gone from one that only has no controller, where the PBX does not notice.
+    media = {"orphan_limit": 10} if strike in (_frozen, _killed) else {}
+    # Who is asked for a PIN is to be asked still when the death is over.
+    stack = Stack({**CONFIGURATION, "media": media, "pin": {"first_digit_timeout": 40}}, **parts(), keep=folder, with_server=False)
     async with stack, WireTap(lambda: stack.pbx.control_port) as tap:
         stack.control_by(tap.port)
         await stack.server.start()
@@ -73,7 +75,7 @@ async def _strike(asterisk: Asterisk, folder: Path, strike: Strike) -> AsyncIter
 
 async def _killed(death: Death, _tap: WireTap) -> None:
     await death.stack.server.kill()
-    await asyncio.sleep(9.0)
+    await asyncio.sleep(9.0 if death.stack.pbx.notices_lost_audio else 14.0)
 
 
 async def _killed_and_back(death: Death, _tap: WireTap) -> None:
@@ -98,7 +100,7 @@ async def _frozen_briefly(death: Death, _tap: WireTap) -> None:
     await asyncio.sleep(6.0)
 
 
-async def _ami_cut(death: Death, tap: WireTap) -> None:
+async def _control_cut(death: Death, tap: WireTap) -> None:
     tap.cut()
     await asyncio.sleep(2.0)
     tap.mend()
@@ -106,7 +108,7 @@ async def _ami_cut(death: Death, tap: WireTap) -> None:
     await asyncio.sleep(7.0)
 
 
-async def _ami_silent(death: Death, tap: WireTap) -> None:
+async def _control_silent(death: Death, tap: WireTap) -> None:
     """Packets silently dropped: the connection is up, and nothing comes or goes."""
     tap.swallow()
     await asyncio.sleep(18.0)
@@ -138,21 +140,31 @@ async def _pbx_frozen_long(death: Death, _tap: WireTap) -> None:
 
 STRIKES: dict[str, Strike] = {
     strike.__name__.strip("_"): strike
-    for strike in (_killed, _killed_and_back, _frozen, _frozen_briefly, _ami_cut, _ami_silent, _pbx_killed, _pbx_frozen, _pbx_frozen_long)
+    for strike in (
+        _killed,
+        _killed_and_back,
+        _frozen,
+        _frozen_briefly,
+        _control_cut,
+        _control_silent,
+        _pbx_killed,
+        _pbx_frozen,
+        _pbx_frozen_long,
+    )
 }
 
 
 def _fixture(name: str) -> Callable[..., object]:
     @pytest_asyncio.fixture(scope="module", loop_scope="module", name=name)
-    async def death(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Death]:
-        async for struck in _strike(asterisk, tmp_path_factory.mktemp(name), STRIKES[name]):
+    async def death(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Death]:
+        async for struck in _strike(parts, tmp_path_factory.mktemp(name), STRIKES[name]):
             yield struck
 
     return death
 
 
 killed, killed_and_back, frozen, frozen_briefly = (_fixture(name) for name in ("killed", "killed_and_back", "frozen", "frozen_briefly"))
-ami_cut, ami_silent, pbx_killed = (_fixture(name) for name in ("ami_cut", "ami_silent", "pbx_killed"))
+control_cut, control_silent, pbx_killed = (_fixture(name) for name in ("control_cut", "control_silent", "pbx_killed"))
 pbx_frozen, pbx_frozen_long = (_fixture(name) for name in ("pbx_frozen", "pbx_frozen_long"))
 
 
@@ -163,7 +175,7 @@ def _falls_back(death: Death, state: State, between: tuple[float, float]) -> Non
     heard_at = heard_tone(call, (FALLBACK_HZ,), death.struck_at)
     assert heard_at is not None, "the fallback was not heard"
     assert between[0] <= heard_at - death.struck_at <= between[1], f"after {heard_at - death.struck_at:.1f} s"
-    if state is not State.RINGING:
+    if state is not State.RINGING and death.stack.pbx.notices_lost_audio:
         assert heard_tone(call, HOLD_MUSIC_HZ, death.struck_at) is not None, "no hold music before the fallback"
 
 
@@ -173,8 +185,9 @@ def _longest_gap_after(death: Death, state: State) -> float:
 
 @pytest.mark.parametrize("state", list(State))
 async def test_given_a_killed_server_when_none_comes_then_the_caller_gets_the_fallback(killed: Death, state: State) -> None:
-    _falls_back(killed, state, (4.0, 8.0))
-    if state in ANSWERED:
+    notices = killed.stack.pbx.notices_lost_audio
+    _falls_back(killed, state, (3.0, 8.0) if notices or state is State.RINGING else (5.0, 12.0))
+    if state in ANSWERED and notices:
         assert _longest_gap_after(killed, state) < 0.5
 
 
@@ -210,7 +223,7 @@ async def _goes_on(death: Death, state: State) -> None:
 
 @pytest.mark.parametrize("state", list(State))
 async def test_given_a_frozen_server_when_it_stays_frozen_then_the_caller_gets_the_fallback(frozen: Death, state: State) -> None:
-    _falls_back(frozen, state, (4.0, 8.0) if state is State.RINGING else (8.0, 18.0))
+    _falls_back(frozen, state, (3.0, 8.0) if state is State.RINGING else (5.0, 18.0))
     assert frozen.calls[state].ending is None, "the server that woke up left the operator's call alone"
     record = await the_record(frozen.stack, frozen.calls[state])
     assert record.end_reason is EndReason.FELL_BACK
@@ -229,26 +242,26 @@ async def test_given_a_server_frozen_for_a_moment_when_it_wakes_then_the_call_go
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_given_a_cut_ami_connection_when_it_is_back_then_the_call_goes_on(ami_cut: Death, state: State) -> None:
-    await _goes_on(ami_cut, state)
+async def test_given_a_cut_control_connection_when_it_is_back_then_the_call_goes_on(control_cut: Death, state: State) -> None:
+    await _goes_on(control_cut, state)
     if state is State.TALKING:
-        assert _longest_gap_after(ami_cut, state) < 0.5, "a talking caller notices nothing"
-    await ami_cut.calls[state].hang_up()
-    await the_record(ami_cut.stack, ami_cut.calls[state])
+        assert _longest_gap_after(control_cut, state) < 0.5, "a talking caller notices nothing"
+    await control_cut.calls[state].hang_up()
+    await the_record(control_cut.stack, control_cut.calls[state])
 
 
 @pytest.mark.parametrize("state", list(State))
-async def test_given_a_silent_ami_connection_when_it_stays_silent_then_who_talks_talks_on_and_the_others_get_the_fallback(
-    ami_silent: Death, state: State
+async def test_given_a_silent_control_connection_when_it_stays_silent_then_who_talks_talks_on_and_the_others_get_the_fallback(
+    control_silent: Death, state: State
 ) -> None:
-    death, call = ami_silent, ami_silent.calls[state]
+    death, call = control_silent, control_silent.calls[state]
     if state is State.TALKING:
         assert call.ending is None
         assert heard_tone(call, (FALLBACK_HZ,), death.struck_at) is None
         assert _longest_gap_after(death, state) < 0.5, "a talking caller notices nothing"
         await hears_itself(call)
     else:
-        _falls_back(death, state, (4.0, 9.0) if state is State.RINGING else (8.0, 17.0))
+        _falls_back(death, state, (3.0, 9.0) if state is State.RINGING else (5.0, 17.0))
     await call.hang_up()
     record = await the_record(death.stack, call)
     assert record.end_reason in ((EndReason.HANGUP,) if state is State.TALKING else (EndReason.FELL_BACK, EndReason.PBX_GONE))
@@ -288,9 +301,9 @@ async def test_given_a_pbx_frozen_for_long_when_it_wakes_then_no_call_is_left_to
 
 @pytest.mark.alone
 async def test_given_fifty_talking_callers_when_the_server_is_killed_and_back_then_all_are_adopted_within_three_seconds(
-    asterisk: Asterisk, tmp_path: Path
+    parts: Parts, tmp_path: Path
 ) -> None:
-    async with Stack({**CONFIGURATION, "calls": {"limit": 60}}, asterisk=asterisk, keep=tmp_path, calls_at_once=60) as stack:
+    async with Stack({**CONFIGURATION, "calls": {"limit": 60}}, **parts(), keep=tmp_path, calls_at_once=60) as stack:
         calls = [await stack.carrier.call(OWN_ECHO) for _ in range(50)]
         await asyncio.gather(*(call.answered() for call in calls))
         await stack.server.kill()
