@@ -3,6 +3,7 @@
 What the keys mean is `settings.py`'s.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
@@ -123,7 +124,7 @@ def _build(node: yaml.Node, place: Place, path: Path, places: dict[Place, str], 
 
 def _lay_over(data: dict[str, Any], places: dict[Place, str], environment: Mapping[str, str], sections: Collection[str]) -> tuple[str, ...]:
     """Put the environment's values over the file's. Returns what was left alone."""
-    for_secrets, warnings = set(_named_variables(data)), []
+    for_secrets, warnings = {*_named_variables(data), *_named_in(environment)}, []
     for name, value in sorted(environment.items()):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in NOT_KEYS or name in for_secrets:
             continue
@@ -148,6 +149,18 @@ def _named_variables(data: Any) -> Iterator[str]:
     for _, holder, key in _secrets(data):
         if isinstance(holder[key], dict) and isinstance(name := holder[key].get("env"), str):
             yield name
+
+
+def _named_in(environment: Mapping[str, str]) -> Iterator[str]:
+    """The same, where a whole section comes from the environment (`ROOMLINE_PBX='[{…}]'`)."""
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and "env" in value:
+            with contextlib.suppress(yaml.YAMLError):
+                *parents, last = name.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+                section: Any = yaml.safe_load(value)
+                for key in (last, *reversed(parents)):
+                    section = {key: section}
+                yield from _named_variables(section)
 
 
 def _fetch_secrets(file: ConfigurationFile, data: dict[str, Any], environment: Mapping[str, str]) -> None:

@@ -103,6 +103,14 @@ def test_given_variables_then_they_lie_over_the_file_and_are_named_as_the_place(
     assert file.where(("calls", "limit")) == "ROOMLINE_CALLS__LIMIT"
 
 
+def test_given_a_section_from_the_environment_then_the_secret_it_names_is_one_and_no_key(tmp_path: Path) -> None:
+    path = write(tmp_path, "calls: {limit: 10}\n")
+    variables = {"ROOMLINE_PBX": "[{name: fs, esl: {secret: {env: ROOMLINE_ESL_PASSWORD}}}]", "ROOMLINE_ESL_PASSWORD": "word"}
+    file = read_configuration(path, variables, sections=("pbx", "calls"))
+    assert file.data["pbx"] == [{"name": "fs", "esl": {"secret": "word"}}]
+    assert file.warnings == ()
+
+
 @pytest.mark.parametrize("name", ["ROOMLINE_PBX__7__NAME", "ROOMLINE_CALLS__LIMIT__X", "ROOMLINE_PBX__FIRST"])
 def test_given_a_variable_of_a_place_that_is_not_there_then_the_error_names_it(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, "pbx:\n  - name: hq\ncalls: {limit: 10}\n")

@@ -114,7 +114,7 @@ async def test_given_a_machine_that_wants_digits_then_it_gets_them_before_the_ro
 ) -> None:
     async with Human(livekit.access, "menu") as human:
         began = time.monotonic()
-        await client.create_sip_participant(asked("lab-menu", "menu", dtmf="w1w2", wait_until_answered=True))
+        await client.create_sip_participant(asked("lab-menu", "menu", dtmf="ww1w2", wait_until_answered=True))
         await hears(human, "sip_lab-menu", FALLBACK_HZ, began)
         assert statuses(human, "sip_lab-menu")[-2:] == ["automation", "active"]
         await livekit_removes(livekit, "menu", "sip_lab-menu")

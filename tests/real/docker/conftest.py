@@ -1,5 +1,6 @@
 """The engine, the images and the two compositions of this lane. What cannot be had skips with the reason, by name."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.real.docker.engine import Engine, NoEngine, get_engine
 
 IMAGES = Path(__file__).parent / "images"
 REDIS, LIVEKIT = "redis:7.4.1-bookworm", "livekit/livekit-server:v1.13.5"
+FREESWITCH = "safarov/freeswitch:1.10.12"
 """As docker/compose.yaml has them."""
 
 
@@ -87,6 +89,16 @@ def livekit(engine: Engine, with_livekit: dict[str, str], tmp_path_factory: pyte
     yield from _up(Composition(engine, tmp_path_factory.mktemp("livekit"), "roomline-lane-livekit", with_livekit, ["--livekit"]))
 
 
+@pytest.fixture(scope="module")
+def freeswitch(engine: Engine, built: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
+    """FreeSWITCH as the PBX: the community's image, or the one that FREESWITCH_IMAGE names."""
+    image = engine.image(os.environ.get("FREESWITCH_IMAGE", FREESWITCH))
+    if image is None:
+        pytest.skip("; ".join(f"{name}: {why}" for name, why in engine.missing.items() if "freeswitch" in name))
+    images = {**built, "FREESWITCH_IMAGE": image}
+    yield from _up(Composition(engine, tmp_path_factory.mktemp("freeswitch"), "roomline-lane-freeswitch", images, ["--freeswitch"]))
+
+
 def _up(composition: Composition) -> Iterator[Composition]:
     try:
         composition.up()
@@ -99,5 +111,5 @@ def _up(composition: Composition) -> Iterator[Composition]:
 def _no_call_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test that fails shall not fail the next."""
     yield
-    for name in {"local", "livekit"} & set(request.fixturenames):
+    for name in {"local", "livekit", "freeswitch"} & set(request.fixturenames):
         request.getfixturevalue(name).end_calls()

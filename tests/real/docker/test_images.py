@@ -8,8 +8,6 @@ from tests.real.docker.engine import Engine
 LARGEST = 250_000_000
 """Bytes of Roomline's image, LiveKit's SDK not counted."""
 
-FREESWITCH = "safarov/freeswitch:1.10.12"
-
 
 @pytest.mark.usefixtures("built")
 def test_given_roomlines_image_then_it_is_small_but_for_livekits_sdk(engine: Engine) -> None:
@@ -37,8 +35,3 @@ def test_given_the_containers_then_nothing_is_published_beyond_this_machine(loca
     ]
     assert {service for service, _, _ in published} == {"asterisk", "roomline"}
     assert {address for _, _, address in published} == {"127.0.0.1"}
-
-
-def test_given_freeswitchs_public_image_then_it_is_here_or_the_reason_is_told(engine: Engine) -> None:
-    if engine.image(FREESWITCH) is None:
-        pytest.skip(f"{FREESWITCH}: {engine.missing[FREESWITCH]}")

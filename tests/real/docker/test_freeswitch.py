@@ -1,0 +1,43 @@
+"""FreeSWITCH as the PBX among the containers: the same numbers, the same stories."""
+
+from bridge.testing.hearing import FALLBACK, a_tone_of
+from tests.real.docker.composition import Composition
+
+TONE = a_tone_of(1200.0)
+
+
+async def test_given_freeswitch_then_calls_end_as_their_numbers_say(freeswitch: Composition) -> None:
+    assert "Calls can come." in freeswitch.roomline("check")
+    right = await freeswitch.whole_call("2000", "--pin", "1234")
+    assert (right.status, right.outcome) == (0, "in the room"), right.text
+    assert right.heard(TONE) > 3.0
+    wrong = await freeswitch.whole_call("2000", "--pin", "9999")
+    assert (wrong.status, wrong.outcome) == (1, "wrong PIN")
+    nobody = await freeswitch.whole_call("2099")
+    assert (nobody.status, nobody.outcome, nobody.told["sip_status"]) == (1, "refused", 404)
+
+
+async def test_given_a_call_when_roomline_is_restarted_then_the_caller_notices_nothing(freeswitch: Composition) -> None:
+    call = await freeswitch.call("2000", "--pin", "1234", "--talk", "25")
+    await call.says(f"hears    {TONE}")
+    freeswitch.restart("roomline")
+    story = await call.told()
+    assert (story.status, story.outcome) == (0, "in the room")
+    assert story.longest_without(TONE) < 0.5, story.text
+
+
+async def test_given_no_roomline_then_the_caller_gets_the_fallback(freeswitch: Composition) -> None:
+    freeswitch.compose("stop", "-t", "2", "roomline")
+    try:
+        story = await freeswitch.whole_call("2000", "--pin", "1234")
+        assert story.status == 1
+        assert story.heard(FALLBACK) > 1.0, story.text
+    finally:
+        freeswitch.up()
+
+
+def test_given_the_containers_then_freeswitch_has_no_rights(freeswitch: Composition) -> None:
+    container = freeswitch.containers()["freeswitch"]
+    assert container["HostConfig"]["ReadonlyRootfs"]
+    assert container["HostConfig"]["CapDrop"] == ["ALL"]
+    assert freeswitch.compose("exec", "-T", "freeswitch", "id", "-u").stdout.strip() == "10004"
