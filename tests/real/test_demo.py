@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import sys
 import wave
@@ -18,6 +19,11 @@ from bridge.testing.livekit_server import LiveKitServer
 from bridge.testing.ports import free_port
 
 DEMO = [sys.executable, "-m", "bridge.testing.demo"]
+
+
+def tells_the_pin(text: str) -> bool:
+    """By itself: its four digits are in one of some hundred UUIDs by chance."""
+    return re.search(rf"(?<![0-9a-f-]){PIN}(?![0-9a-f-])", text) is not None
 
 
 @pytest.mark.slow
@@ -51,7 +57,7 @@ async def test_given_the_demo_once_then_all_four_calls_go_as_they_should(tmp_pat
         with wave.open(call["wav"]) as heard:
             assert heard.getnframes() / heard.getframerate() > 2
     for log in (tmp_path / "kept").rglob("*.log"):
-        assert PIN not in log.read_text(errors="replace"), f"the PIN is in {log}"
+        assert not tells_the_pin(log.read_text(errors="replace")), f"the PIN is in {log}"
 
 
 @pytest.mark.slow
@@ -75,7 +81,7 @@ async def test_given_the_demo_with_livekit_then_the_rules_agent_greets_the_calle
     assert shape(opened) == (200, AGENT_OPEN_ROOM, True, 0, "caller")
     for log in (tmp_path / "kept").rglob("*.log"):
         text = log.read_text(errors="replace")
-        assert PIN not in text, f"the PIN is in {log}"
+        assert not tells_the_pin(text), f"the PIN is in {log}"
         assert "eyJ" not in text, f"a token is in {log}"
 
 
