@@ -7,8 +7,13 @@ from collections.abc import Callable
 from bridge.errors import RoomlineError
 from bridge.testing.get_asterisk import get_asterisk
 from bridge.testing.livekit_server import get_livekit_server
+from bridge.testing.redis_server import get_redis_server
 
-PARTS: dict[str, Callable[[Callable[[str], None]], object]] = {"Asterisk": get_asterisk, "LiveKit's server": get_livekit_server}
+PARTS: dict[str, Callable[[Callable[[str], None]], object]] = {
+    "Asterisk": get_asterisk,
+    "Redis": get_redis_server,
+    "LiveKit's server": get_livekit_server,
+}
 
 
 def say(text: str) -> None:

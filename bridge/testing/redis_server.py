@@ -1,13 +1,17 @@
-"""A real Redis on loopback, the one that is installed: started, killed and started again over the same data.
+"""A real Redis on loopback: the one that is installed, or Debian's unpacked into the cache folder; started, killed and started again over
+the same data.
 
 async with RedisServer(folder) as redis:
     ...  # redis.url is what an operator writes under `store`
 """
 
 import asyncio
+import os
+import re
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,8 +20,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from bridge.errors import RoomlineError
+from bridge.testing.cache import Progress, cache_folder
 from bridge.testing.child import Child
 from bridge.testing.ports import LOOPBACK, free_port
+from bridge.testing.unpacked import CannotUnpack, Program, loader_command, unpacked
 
 _READY_WITHIN: Final = 10.0
 
@@ -26,12 +32,28 @@ class NoRedis(RoomlineError):  # noqa: N818  (a state of this machine; the text 
     """No Redis can be had here."""
 
 
-def get_redis_server() -> Path:
-    """Raises NoRedis, whose text says what to do."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found is None:
-        raise NoRedis("no redis-server on PATH: install it (apt install redis-server)")
-    return Path(found)
+_REDIS: Final = Program(
+    name="Redis",
+    key="redis-1",
+    packages=("redis-server",),
+    oldest_major=6,
+    needed=re.compile(
+        r"redis-server|redis-tools|libc6|libgcc-s1|libstdc\+\+6|libjemalloc2|liblua5.1-0|liblzf1|libsystemd0|libssl3.*|libcap2|libatomic1"
+    ),
+    objects=("usr/bin/redis-server",),
+)
+
+
+def get_redis_server(progress: Progress = lambda line: None, *, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """What starts it. The first of: `redis-server` or `valkey-server` on PATH, one in the cache, one unpacked now, which takes some
+    seconds. Raises NoRedis, whose text says what to do."""
+    path = environ.get("PATH", os.defpath)
+    if found := shutil.which("redis-server", path=path) or shutil.which("valkey-server", path=path):
+        return (found,)
+    try:
+        return loader_command(unpacked(_REDIS, cache_folder(environ), progress), "usr/bin/redis-server", "redis-server")
+    except CannotUnpack as error:
+        raise NoRedis(f"{error}; or install it (apt install redis-server)") from error
 
 
 class RedisServer:
@@ -70,7 +92,7 @@ class RedisServer:
             f"bind {LOOPBACK}\nport {self.port}\nrequirepass {self.password}\ndir {self._folder}\n"
             'save ""\nappendonly yes\nappendfsync always\ndaemonize no\n'
         )
-        self._child = Child([str(get_redis_server()), str(config)], log=self._folder / "redis.log", folder=self._folder)
+        self._child = Child([*await asyncio.to_thread(get_redis_server), str(config)], log=self._folder / "redis.log", folder=self._folder)
         await self._child.start()
         deadline = time.monotonic() + _READY_WITHIN
         while not await asyncio.to_thread(self._answers):
