@@ -6,9 +6,12 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from functools import cache
 from typing import Protocol
 from urllib.parse import quote
+from xml.etree.ElementTree import fromstring
 
+from bridge.shipped import shipped_folders
 from bridge.testing.freeswitch_channel import SwitchChannel
 
 VERSION = "FreeSWITCH Version 1.11.3-dev+git~20260821T141014Z~cc93a683ca~64bit (git cc93a68 2026-08-21 14:10:14Z 64bit)\n"
@@ -34,6 +37,8 @@ class Calls:
         """By Unique-ID; gone when they have ended."""
         self.dials = "answers"
         """What becomes of who is called: answers, rings, or the SIP status of a refusal."""
+        self.gives: Mapping[str, str] = {}
+        """Channel variables that the operator's gateway gives whom it calls."""
         self.refer = ("202", "200")
         """The answer to a REFER, and the one that its target gave; empty: none yet."""
         self._scheduled: dict[int, tuple[str, asyncio.TimerHandle, str]] = {}
@@ -70,6 +75,7 @@ class Calls:
     def call(self, **changes: str) -> SwitchChannel:
         """A caller comes in and is parked, under the dialplan's lease."""
         channel = self.channel(**changes)
+        channel.variables |= _set_by_the_dialplan()
         fallback = channel.variables.get("roomline_fallback", "")
         self._schedule(3.0, f"roomline-{channel.unique_id}", f"uuid_transfer {channel.unique_id} {fallback}")
         channel.park()
@@ -170,7 +176,7 @@ class Calls:
             return
         number = target.rpartition("/")[2]
         channel = SwitchChannel(self, told["origination_uuid"], number, context="default", state="CS_INIT", direction="outbound")
-        channel.variables |= {"offers": "PCMU,PCMA"} | {key: value for key, value in told.items() if key != "api_on_answer"}
+        channel.variables |= {"offers": "PCMU,PCMA", **self.gives} | {key: value for key, value in told.items() if key != "api_on_answer"}
         self.channels[channel.unique_id] = channel
         channel.tell("CHANNEL_CREATE")
         if self.dials == "rings":
@@ -224,6 +230,14 @@ class Calls:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@cache
+def _set_by_the_dialplan() -> Mapping[str, str]:
+    """The variables that roomline.xml, as it ships, gives every call alike."""
+    file = fromstring((shipped_folders()["freeswitch"] / "roomline.xml").read_text())  # noqa: S314  (a file of ours)
+    said = [action.get("data", "") for action in file.iter("action") if action.get("application") == "set"]
+    return dict(data.split("=", 1) for data in said if "$" not in data)
 
 
 def _set(channel: SwitchChannel, name: str, value: str) -> None:

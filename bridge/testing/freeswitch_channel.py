@@ -53,6 +53,8 @@ class SwitchChannel:
     unicast: "Unicast | None" = None
     unicast_used: bool = False
     packets: int = 0
+    idle_silence: bool = False
+    """Whether its park loop writes silence of its own over whatever comes by unicast (danger 4)."""
 
     @property
     def name(self) -> str:
@@ -89,7 +91,13 @@ class SwitchChannel:
 
     def park(self) -> None:
         self.parked, self.application, self.unicast_used = True, "park", False
+        self._begin_reading()
         self.tell("CHANNEL_PARK")
+
+    def _begin_reading(self) -> None:
+        """A park loop looks once, as soon as there is media (switch_ivr_park)."""
+        if self.answered and self.parked:
+            self.idle_silence = self.variables.get("send_silence_when_idle", "0") not in ("", "0")
 
     def unpark(self) -> None:
         if self.parked:
@@ -141,6 +149,11 @@ class SwitchChannel:
         self.codec = common[0]
         self.rate = {"G722": 16000, "opus": 48000}.get(self.codec, 8000)
         self.answered = True
+        # As switch_rtp.c does by itself: "many devices can't handle gaps in SRTP streams".
+        silent = self.variables.get("send_silence_when_idle", "0") in ("", "0")
+        if silent and self.variables.get("rtp_secure_media") == "true" and self.variables.get("srtp_allow_idle_gaps") != "true":
+            self.variables["send_silence_when_idle"] = "-1"
+        self._begin_reading()
         self.tell("CHANNEL_ANSWER")
 
     async def start_unicast(self, host: str, port: int) -> None:
@@ -224,7 +237,7 @@ class Unicast(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, _addr: tuple[str, int]) -> None:
         self._deaf = self._deaf or not data
         if not self._deaf:
-            self._channel.heard += data
+            self._channel.heard += bytes(len(data)) if self._channel.idle_silence else data
 
     def error_received(self, exc: Exception) -> None:
         """Nobody is there: FreeSWITCH does not mind."""

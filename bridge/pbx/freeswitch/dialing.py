@@ -60,6 +60,9 @@ def dialled(request: DialRequest, gateways: Mapping[str, str]) -> Dialled:
         "absolute_codec_string": "^^:PCMU:PCMA",
         # Who sends nothing has FreeSWITCH go on sending to the node, and the node to them.
         "rtp_timer_name": "soft",
+        # Else an encrypted call's park loop sends silence over what the node says (danger 4; the reasons stand in roomline.xml).
+        "srtp_allow_idle_gaps": "true",
+        "send_silence_when_idle": "0",
         # No operator's fallback: who was called is not sent to a queue.
         "roomline_outbound": "1",
         "api_on_answer": f"sched_api +{NOBODY_THERE} {lease_group(unique_id)} uuid_kill {unique_id}",

@@ -101,7 +101,7 @@ async def _dialplan(wire: Wire) -> Finding:
     if context is None or context.tag != "context":
         return Finding(False, f"the dialplan has no context {CONTEXT}", _INCLUDE)
     said = [f"{action.get('application')} {action.get('data')}" for action in context.iter() if action.tag.endswith("action")]
-    for part in ("sched_api", f"set {FALLBACK}=", "rtp_timer_name=soft", "park"):
+    for part in ("sched_api", f"set {FALLBACK}=", "rtp_timer_name=soft", "srtp_allow_idle_gaps=true", "send_silence_when_idle=0", "park"):
         if not any(part in action for action in said):
             return Finding(False, f"the context {CONTEXT} is not that of this version: it has no {part.strip()}", _INCLUDE)
     return Finding(True, f"the dialplan has roomline.xml; send calls in with transfer `$1 XML {CONTEXT}`")

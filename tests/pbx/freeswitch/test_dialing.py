@@ -21,6 +21,8 @@ def test_given_a_request_then_it_is_one_command_with_an_id_of_our_own() -> None:
         "origination_caller_id_name='Ada Lovelace'",
         "absolute_codec_string='^^:PCMU:PCMA'",
         "rtp_timer_name='soft'",
+        "srtp_allow_idle_gaps='true'",
+        "send_silence_when_idle='0'",
         "ignore_early_media='true'",
         "roomline_outbound='1'",
         "sip_h_X-Ticket='42 a:b'",

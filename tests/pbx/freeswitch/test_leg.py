@@ -75,6 +75,21 @@ async def test_given_an_offer_when_answered_then_one_codec_is_pinned(server: Fre
         assert leg.caller.wideband == (codec == "G722")
 
 
+@pytest.mark.parametrize("caller", [{"rtp_secure_media": "true"}, {"send_silence_when_idle": "400"}])
+async def test_given_a_caller_over_whom_freeswitch_would_write_silence_then_they_hear_the_node(
+    server: FreeSwitchServer, caller: dict[str, str]
+) -> None:
+    async with exchange(server) as on, a_node() as node:
+        channel, leg = await on.talking(node, **caller)
+        await until(lambda: len(channel.heard) > 3 * 320)
+        assert set(channel.heard) == {0x21}
+        # Another park loop looks anew.
+        await leg.connect(node.address)
+        channel.heard.clear()
+        await until(lambda: len(channel.heard) > 3 * 320)
+        assert set(channel.heard) == {0x21}
+
+
 async def test_given_an_answer_that_fails_then_no_unicast_follows_that_would_end_the_whole_pbx(server: FreeSwitchServer) -> None:
     async with exchange(server) as on, a_node() as node:
         _, leg = await on.call(offers="opus")

@@ -194,6 +194,18 @@ async def test_given_somebody_to_call_when_they_answer_then_they_are_heard(serve
         assert on.legs == [], "a call of ours is no new one"
 
 
+async def test_given_a_callee_over_whom_freeswitch_would_write_silence_then_they_hear_the_node(server: FreeSwitchServer) -> None:
+    async with exchange(server, outbound_gateways=GATEWAYS) as on, a_node() as node:
+        server.calls.gives = {"rtp_secure_media": "true"}
+        leg = await on.pbx.dial(REQUEST)
+        async with asyncio.timeout(5):
+            await leg.picked_up()
+        await leg.connect(node.address)
+        channel = server.channels[leg.id]
+        await until(lambda: len(channel.heard) > 3 * 320)
+        assert set(channel.heard) == {0x21}
+
+
 async def test_given_a_callee_who_refuses_then_the_call_ends_with_their_status(server: FreeSwitchServer) -> None:
     async with exchange(server, outbound_gateways=GATEWAYS) as on:
         server.calls.dials = "486"

@@ -89,6 +89,8 @@ async def test_given_a_freeswitch_that_has_everything_then_it_is_said_and_no_cal
         ({"xml_locate dialplan context name roomline": "-ERR can't find context roomline"}, "the dialplan has no context roomline"),
         ({"xml_locate dialplan context name roomline": "<context><broken"}, "the dialplan has no context roomline"),
         ({"xml_locate dialplan context name roomline": CONTEXT.replace("rtp_timer_name=soft", "x=y")}, "has no rtp_timer_name=soft"),
+        ({"xml_locate dialplan context name roomline": CONTEXT.replace("send_silence_when_idle=0", "")}, "has no send_silence_when_idle=0"),
+        ({"xml_locate dialplan context name roomline": CONTEXT.replace("srtp_allow_idle_gaps=true", "")}, "no srtp_allow_idle_gaps=true"),
         ({"xml_locate dialplan context name roomline": CONTEXT.replace("sched_api", "echo")}, "it has no sched_api"),
         ({"xml_locate dialplan context name default": "-ERR"}, "the fallback 5000 XML default is not in the dialplan"),
         ({"sched_api +60 roomline-check echo": "-ERR unknown command"}, "a call would have no lease"),
