@@ -39,8 +39,8 @@ from bridge.media.workers import START_PATIENCE, Workers
 from bridge.model.credentials import TrunkCredentials
 from bridge.node_app import make_clips, make_local_rooms
 from bridge.objects import configured_objects, open_objects
-from bridge.pbx.asterisk.pbx import AsteriskOptions, AsteriskPbx
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions, FreeSwitchPbx
+from bridge.pbx.port import Pbx
+from bridge.pbx_kinds import connect_pbx
 from bridge.rooms.livekit_lookup import LiveKitLookup
 from bridge.rooms.local import LocalRooms
 from bridge.routes import Routes
@@ -53,13 +53,6 @@ log = structlog.get_logger(__name__)
 
 ALL_SHOWN = 5.0
 """Seconds from a PBX's connection to the moment by which it has told of every call that is still up."""
-
-
-OurPbx = AsteriskPbx | FreeSwitchPbx
-
-
-def _pbx(options: AsteriskOptions | FreeSwitchOptions) -> OurPbx:
-    return AsteriskPbx(options) if isinstance(options, AsteriskOptions) else FreeSwitchPbx(options)
 
 
 class Application:
@@ -94,7 +87,7 @@ class Application:
         settings, clock = self.settings, SystemClock()
         store = self._store = await stack.enter_async_context(SqliteStore(settings.records_path))
         self.objects = await stack.enter_async_context(open_objects(self._configured, settings.store))
-        self.pbxes: list[OurPbx] = [_pbx(pbx.options()) for pbx in settings.pbx]
+        self.pbxes = [connect_pbx(pbx, serves_directory=self._directory is not None) for pbx in settings.pbx]
         await self._follow_objects()
         # What was built stays: the collector need not walk it in the middle of a call.
         gc.collect()
@@ -191,7 +184,7 @@ class Application:
                 group.create_task(self._serve(pbx), name=f"pbx {pbx.name}")
         raise Superseded("a newer server has taken over every PBX")
 
-    async def _serve(self, pbx: OurPbx) -> None:
+    async def _serve(self, pbx: Pbx) -> None:
         """One PBX: its connection and its calls. When a newer controller takes it over, we let go of it and serve the others."""
         with contextlib.suppress(Superseded):
             try:
@@ -204,7 +197,7 @@ class Application:
                 log.warning("a newer controller has taken the PBX over: this one leaves it alone", pbx=pbx.name)
                 raise errors.exceptions[0] from None
 
-    async def _account_for_unseen(self, pbx: OurPbx) -> None:
+    async def _account_for_unseen(self, pbx: Pbx) -> None:
         """Calls that ended while no server watched get their record, once the PBX has shown which are still up."""
         settled = 0.0
         while settled < ALL_SHOWN:

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -29,11 +28,7 @@ from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
 from bridge.model.record import CallRecord
 from bridge.node_app import serve_node
-from bridge.pbx.asterisk.credentials_check import check_credentials
-from bridge.pbx.asterisk.pbx import AsteriskOptions
-from bridge.pbx.asterisk.setup_check import check_asterisk
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
-from bridge.pbx.freeswitch.setup_check import check_freeswitch
+from bridge.pbx_kinds import check_pbx
 from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
 from bridge.shipped import copy_shipped, shipped_folders
@@ -141,7 +136,7 @@ def check(
         except Unavailable as error:
             findings.append(Finding(False, str(error), "until then the server does not start"))
         for pbx in loaded.settings.pbx:
-            found = asyncio.run(_check_pbx(pbx.options(), credentials))
+            found = asyncio.run(check_pbx(pbx, credentials, serves_directory=loaded.settings.api.directory is not None))
             findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]
         if loaded.settings.rooms.kind == "livekit":
             findings += asyncio.run(check_livekit(loaded.settings.rooms.access()))
@@ -156,12 +151,6 @@ def check(
         good = "The configuration is sound; nobody was asked." if offline else "Calls can come."
         typer.echo(f"\n{good if ok else 'Not ready: see ✘ above.'}")
     raise typer.Exit(0 if ok else 1)
-
-
-async def _check_pbx(options: AsteriskOptions | FreeSwitchOptions, credentials: Sequence[TrunkCredentials]) -> Sequence[Finding]:
-    if isinstance(options, FreeSwitchOptions):
-        return await check_freeswitch(options, credentials)
-    return [*await check_asterisk(options), *await check_credentials(options, credentials)]
 
 
 @cli.command(epilog="Example: roomline explain --from +15550123 --to +15550100 --source-ip 203.0.113.7 --pin -")

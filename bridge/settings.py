@@ -13,11 +13,8 @@ from urllib.parse import urlsplit
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
     SecretStr,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -42,11 +39,10 @@ from bridge.model.rule import DispatchRule
 from bridge.model.target import AllowedTargets
 from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
-from bridge.pbx.asterisk.ari import AriOptions
-from bridge.pbx.asterisk.pbx import AsteriskOptions
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
+from bridge.pbx_kinds import PBX_SECTIONS, PbxSection
 from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.sections import Part
 
 LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}
 """What LiveKit's own tools read."""
@@ -72,117 +68,6 @@ OBJECT_IDS: Final = (
 """Where the file has LiveKit's objects, the key of their id, and how LiveKit's ids begin."""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Part(BaseModel):
-    """One section of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class Ami(Part):
-    """How to reach Asterisk's manager interface."""
-
-    host: str = Field(default="127.0.0.1", description="where the manager listens (manager.conf, bindaddr)")
-    port: int = Field(default=5038, ge=1, le=65535, description="its port")
-    user: str = Field(default="roomline", description="the user in manager.conf")
-    secret: SecretStr = Field(description="that user's secret: a text, {env: NAME} or {file: PATH}")
-
-
-class AriAccess(Part):
-    """How to reach Asterisk's REST interface, by which trunks with a user and a password come to be asked for."""
-
-    url: str = Field(default="http://127.0.0.1:8088", pattern=r"^https?://[^/?#@]+/?$", description="where it listens (http.conf)")
-    user: str = Field(default="roomline", description="the user in ari.conf")
-    secret: SecretStr = Field(description="that user's secret: a text, {env: NAME} or {file: PATH}")
-    endpoint: dict[str, str] = Field(
-        default_factory=dict,
-        description="attributes of the PJSIP endpoints made for trunks, over ours: context (`roomline`), allow (`ulaw,alaw,g722`), …",
-    )
-
-    @model_validator(mode="after")
-    def _nobody_gets_around(self) -> Self:
-        if wrong := {"auth", "aors", "type"} & self.endpoint.keys():
-            raise ValueError(f"endpoint: {', '.join(sorted(wrong))} is what the trunk is made of, and stays as it is")
-        return self
-
-    def options(self) -> AriOptions:
-        return AriOptions(self.url, self.user, self.secret.get_secret_value(), tuple(self.endpoint.items()))
-
-
-class Asterisk(Part):
-    """One Asterisk."""
-
-    kind: Literal["asterisk"] = Field(default="asterisk", description="what it is")
-    name: str = Field(min_length=1, description="your name for it, in logs and records")
-    ami: Ami = Field(description="its manager interface")
-    outbound_endpoints: dict[str, str] = Field(
-        default_factory=dict, description="outbound trunk id → PJSIP endpoint by which its calls go out: a carrier that you have chosen"
-    )
-    ari: AriAccess | None = Field(default=None, description="its REST interface, for trunks with a user and a password")
-    trusted_endpoints: dict[str, str] = Field(
-        default_factory=dict, description="PJSIP endpoint → trunk id: carriers that the PBX itself knows and has authenticated"
-    )
-
-    def options(self) -> AsteriskOptions:
-        return AsteriskOptions(
-            name=self.name,
-            host=self.ami.host,
-            port=self.ami.port,
-            user=self.ami.user,
-            secret=self.ami.secret.get_secret_value(),
-            trusted_endpoints=self.trusted_endpoints,
-            outbound_endpoints=self.outbound_endpoints,
-            ari=self.ari.options() if self.ari is not None else None,
-        )
-
-
-class EventSocket(Part):
-    """How to reach FreeSWITCH's event socket."""
-
-    host: str = Field(default="127.0.0.1", description="where it listens (event_socket.conf.xml, listen-ip)")
-    port: int = Field(default=8021, ge=1, le=65535, description="its port")
-    secret: SecretStr = Field(description="its password: a text, {env: NAME} or {file: PATH}")
-
-
-class FreeSwitch(Part):
-    """One FreeSWITCH."""
-
-    kind: Literal["freeswitch"] = Field(description="what it is")
-    name: str = Field(min_length=1, description="your name for it, in logs and records")
-    esl: EventSocket = Field(description="its event socket")
-    media_host: str = Field(default="127.0.0.1", min_length=1, description="its own address towards Roomline, from which it sends audio")
-    outbound_gateways: dict[str, str] = Field(
-        default_factory=dict, description="outbound trunk id → sofia gateway by which its calls go out: a carrier that you have chosen"
-    )
-    trusted_users: dict[str, str] = Field(
-        default_factory=dict, description="user of its own directory → trunk id: carriers that the PBX itself knows and has authenticated"
-    )
-
-    def options(self) -> FreeSwitchOptions:
-        return FreeSwitchOptions(
-            name=self.name,
-            host=self.esl.host,
-            port=self.esl.port,
-            password=self.esl.secret.get_secret_value(),
-            media_host=self.media_host,
-            trusted_users=self.trusted_users,
-            outbound_gateways=self.outbound_gateways,
-        )
-
-
-def _kind_of_pbx(data: Any) -> Any:
-    return data.get("kind", "asterisk") if isinstance(data, Mapping) else getattr(data, "kind", None)
-
-
-PBX_KINDS: Final[Mapping[str, type[Part]]] = {"asterisk": Asterisk, "freeswitch": FreeSwitch}
-
-Pbx = Annotated[
-    Annotated[Asterisk, Tag("asterisk")] | Annotated[FreeSwitch, Tag("freeswitch")],
-    Discriminator(
-        _kind_of_pbx, custom_error_type="pbx_kind", custom_error_message="kind: a PBX is asterisk (where it is left out) or freeswitch"
-    ),
-]
 
 
 class BuiltInParticipant(Part):
@@ -410,7 +295,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    pbx: tuple[Pbx, ...] = Field(min_length=1, description="the phone systems")
+    pbx: tuple[PbxSection, ...] = Field(min_length=1, description="the phone systems")
     rooms: Rooms = Field(default=Rooms(), description="where callers go")
     media: Media = Field(default=Media(), description="the sound of calls")
     store: str = Field(
@@ -590,8 +475,8 @@ class Loaded:
                     )
         known = {trunk.sip_trunk_id for trunk in self.settings.trunks}
         for index, pbx in enumerate(self.settings.pbx):
-            key = "trusted_endpoints" if isinstance(pbx, Asterisk) else "trusted_users"
-            for who, trunk_id in getattr(pbx, key).items():
+            key = pbx.trusted_key
+            for who, trunk_id in pbx.trusted.items():
                 if trunk_id not in known:
                     where = self.file.where(("pbx", index, key, who))
                     self.errors.append(f"{where}: pbx[{index}].{key}.{who}: there is no trunk {trunk_id!r}")
@@ -600,9 +485,10 @@ class Loaded:
         """Audio by datagrams is anybody's who reaches the address; a name is looked at by the node."""
         media = self.settings.media
         host = parse_address(media.public_host or media.listen[0])
-        if host is not None and not is_private(host) and any(isinstance(pbx, FreeSwitch) for pbx in self.settings.pbx):
+        sending = [pbx.name for pbx in self.settings.pbx if pbx.sends_datagrams]
+        if host is not None and not is_private(host) and sending:
             self.errors.append(
-                f"{self.file.where(('media', 'listen'))}: media.listen: FreeSWITCH sends audio to {host}, and so could anybody: give a "
+                f"{self.file.where(('media', 'listen'))}: media.listen: {sending[0]} sends audio to {host}, and so could anybody: give a "
                 "loopback or a private address here, or in media.public_host"
             )
 
@@ -637,9 +523,9 @@ def _sentences(file: ConfigurationFile, details: list[ErrorDetails]) -> list[str
 def _sentence(file: ConfigurationFile, detail: ErrorDetails) -> str:
     place = tuple(part for part in detail["loc"] if not (isinstance(part, str) and part.startswith("function-")))
     known = _fields_at(Settings, place[:-1])
-    if place[:1] == ("pbx",) and len(place) > 2 and place[2] in PBX_KINDS:
+    if place[:1] == ("pbx",) and len(place) > 2 and place[2] in PBX_SECTIONS:
         # Which of them it is stands in no place of the file.
-        known = _fields_at(PBX_KINDS[str(place[2])], place[3:-1])
+        known = _fields_at(PBX_SECTIONS[str(place[2])], place[3:-1])
         place = (*place[:2], *place[3:])
     message = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":

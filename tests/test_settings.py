@@ -6,9 +6,10 @@ import pytest
 
 from bridge.dispatch.directory import UnknownTrunks
 from bridge.errors import ConfigurationError
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
+from bridge.pbx.asterisk.section import Asterisk
+from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.rooms.livekit_token import LiveKitAccess
-from bridge.settings import Asterisk, Loaded, Settings
+from bridge.settings import Loaded, Settings
 
 PBX = 'pbx:\n  - {name: hq, ami: {secret: "x"}}\n'
 
@@ -240,10 +241,10 @@ def test_given_a_freeswitch_then_it_is_reached_by_its_event_socket(tmp_path: Pat
         (
             "esl: {secret: x}",
             'media: {listen: "0.0.0.0:9092"}\n',
-            ":3: media.listen: FreeSWITCH sends audio to 0.0.0.0, and so could anybody",
+            ":3: media.listen: fs sends audio to 0.0.0.0, and so could anybody",
         ),
         ("esl: {secret: x}", "media: {public_host: 198.18.0.1}\n", ""),
-        ("esl: {secret: x}", "media: {public_host: 8.8.8.8}\n", "media.listen: FreeSWITCH sends audio to 8.8.8.8"),
+        ("esl: {secret: x}", "media: {public_host: 8.8.8.8}\n", "media.listen: fs sends audio to 8.8.8.8"),
     ],
 )
 def test_given_a_wrong_freeswitch_then_the_error_names_the_place(tmp_path: Path, keys: str, more: str, says: str) -> None:

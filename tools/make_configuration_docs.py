@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from bridge.configuration import ENVIRONMENT_PREFIX
-from bridge.settings import PBX_KINDS, Settings
+from bridge.pbx_kinds import PBX_SECTIONS
+from bridge.settings import Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 Key = tuple[str, FieldInfo, Any]
@@ -45,7 +46,7 @@ def _sections() -> Iterator[str]:
         path = f"{name}[]" if _is_list(field.annotation) else name
         if name == "pbx":
             yield f"\n## {name}\n{_sentence(field)}\n"
-            for kind, one in PBX_KINDS.items():
+            for kind, one in PBX_SECTIONS.items():
                 yield f"\n### {(one.__doc__ or '').strip('.')} (`kind: {kind}`)\n" + _table(path, list(_keys(one, None)))
             continue
         yield f"\n## {name}\n{_sentence(field)}\n" + _table(path, list(_keys(model, _default_of(field))))

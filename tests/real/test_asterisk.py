@@ -8,7 +8,8 @@ import pytest
 
 from bridge.errors import LegGone
 from bridge.model.ending import EndedBy
-from bridge.pbx.asterisk.pbx import AsteriskOptions, AsteriskPbx
+from bridge.pbx.asterisk.options import AsteriskOptions
+from bridge.pbx.asterisk.pbx import AsteriskPbx
 from bridge.pbx.port import Leg
 from bridge.testing.carrier import Carrier
 from bridge.testing.pbx import OperatorPbx

@@ -15,9 +15,9 @@ from bridge.model.credentials import TrunkCredentials
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.model.trunk import InboundTrunk
-from bridge.pbx.asterisk.ari import Ari, AriOptions
+from bridge.pbx.asterisk.ari import Ari
 from bridge.pbx.asterisk.credentials_check import check_credentials
-from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.pbx.asterisk.options import AriOptions, AsteriskOptions
 from bridge.settings import Settings
 from bridge.store.port import Edit
 from bridge.store.sqlite_objects import SqliteObjects

@@ -14,7 +14,7 @@ from livekit.protocol import sip
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.model.trunk import OutboundTrunk
-from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.pbx.asterisk.options import AsteriskOptions
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.settings import Settings
 from bridge.store.port import Edit

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 
 from bridge.errors import Unavailable
+from bridge.pbx.asterisk.options import AriOptions
 
 PATIENCE: Final = 5.0
 """Seconds for an answer."""
@@ -24,16 +25,6 @@ class ConfigObject:
     id: str
     fields: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Attribute and value, in order. Not in the repr: a hash of a password may be among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class AriOptions:
-    """Where ARI is and who we are; `endpoint` are attributes of the endpoints that are made, over our own."""
-
-    url: str
-    user: str
-    secret: str = field(repr=False)
-    endpoint: tuple[tuple[str, str], ...] = ()
 
 
 class Refused(Unavailable):

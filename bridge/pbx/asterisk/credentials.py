@@ -20,7 +20,8 @@ import structlog
 from bridge.errors import Unavailable
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.numbers import normalize_number
-from bridge.pbx.asterisk.ari import Ari, AriOptions, ConfigObject, Refused
+from bridge.pbx.asterisk.ari import Ari, ConfigObject, Refused
+from bridge.pbx.asterisk.options import AriOptions
 
 log = structlog.get_logger(__name__)
 

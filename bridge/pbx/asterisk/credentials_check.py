@@ -6,9 +6,9 @@ from typing import Final
 from bridge.errors import Unavailable
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
-from bridge.pbx.asterisk.ari import Ari, AriOptions, ConfigObject, Refused
+from bridge.pbx.asterisk.ari import Ari, ConfigObject, Refused
 from bridge.pbx.asterisk.credentials import PREFIX, cannot_keep, shared
-from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.pbx.asterisk.options import AriOptions, AsteriskOptions
 
 _NAME: Final = f"{PREFIX}check"
 

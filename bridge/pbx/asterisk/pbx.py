@@ -8,8 +8,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 
 import structlog
@@ -17,15 +16,15 @@ import structlog
 from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
-from bridge.pbx.asterisk.ari import AriOptions
 from bridge.pbx.asterisk.credentials import Credentials, trunk_of
 from bridge.pbx.asterisk.dialing import dialled
 from bridge.pbx.asterisk.facts import is_outgoing, is_sip, read_caller
 from bridge.pbx.asterisk.leg import AsteriskLeg, carry_out
 from bridge.pbx.asterisk.notes import NOTE, read_note
+from bridge.pbx.asterisk.options import AsteriskOptions
 from bridge.pbx.asterisk.places import CONTEXTS, Place, Places
 from bridge.pbx.asterisk.refusals import Refusals
-from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire, WireOptions
+from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
@@ -45,38 +44,6 @@ _UP = "6"
 _EPOCH = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _SIP_STATUS = re.compile(r"[1-6][0-9]{2}")
-
-
-@dataclass(frozen=True, slots=True)
-class AsteriskOptions:
-    """One Asterisk. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node, where its story says
-    nothing else; `trusted_endpoints` says which PJSIP endpoint stands for which trunk."""
-
-    name: str
-    host: str = "127.0.0.1"
-    port: int = 5038
-    user: str = "roomline"
-    secret: str = field(default="", repr=False)
-    trusted_endpoints: Mapping[str, str] = field(default_factory=dict)
-    outbound_endpoints: Mapping[str, str] = field(default_factory=dict)
-    """By trunk: the PJSIP endpoint by which its calls go out."""
-    ari: AriOptions | None = None
-    """Without it no trunk's credentials are asked for."""
-    media_lease: int = 10
-    action_timeout: float = 5.0
-    ping_interval: float = 2.0
-    ping_timeout: float = 3.0
-
-    def wire(self) -> WireOptions:
-        return WireOptions(
-            host=self.host,
-            port=self.port,
-            user=self.user,
-            secret=self.secret,
-            action_timeout=self.action_timeout,
-            ping_interval=self.ping_interval,
-            ping_timeout=self.ping_timeout,
-        )
 
 
 class AsteriskPbx:

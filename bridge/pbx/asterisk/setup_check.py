@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from bridge.errors import Unavailable
 from bridge.model.finding import Finding
 from bridge.pbx.asterisk.dialing import CALLED
-from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.options import AsteriskOptions
+from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.pbx.asterisk.places import CONTEXTS
 from bridge.pbx.asterisk.wire import Down, Up, Wire
 

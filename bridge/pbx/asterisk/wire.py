@@ -9,7 +9,7 @@ and reconnecting backs off. Knows no channels and no contexts; what events mean 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -18,6 +18,7 @@ from panoramisk.ami_protocol import AMIProtocol
 from panoramisk.message import Message
 
 from bridge.errors import LocalProtocolError, RemoteProtocolError, Unavailable
+from bridge.pbx.asterisk.options import WireOptions
 
 log = structlog.get_logger(__name__)
 
@@ -33,23 +34,6 @@ Headers = Mapping[str, str | int | Sequence[str]]
 """A header with several values stands there once for each."""
 
 _FORBIDDEN = frozenset("\r\n\0")
-
-
-@dataclass(frozen=True, slots=True)
-class WireOptions:
-    """Where the AMI is and who we are. Seconds."""
-
-    host: str
-    port: int
-    user: str
-    secret: str = field(repr=False)
-    connect_timeout: float = 5.0
-    action_timeout: float = 5.0
-    ping_interval: float = 2.0
-    ping_timeout: float = 3.0
-    shortest_wait: float = 0.1
-    longest_wait: float = 5.0
-    events_kept: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -28,8 +27,9 @@ from bridge.pbx.freeswitch.facts import codec, is_outgoing, is_sip, read_caller
 from bridge.pbx.freeswitch.leg import ChannelFacts, FreeSwitchLeg, Loop, means_gone
 from bridge.pbx.freeswitch.messages import Event, read_event
 from bridge.pbx.freeswitch.notes import read_note
+from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, Place, lease_group, place, to_fallback
-from bridge.pbx.freeswitch.wire import Down, Up, Wire, WireOptions
+from bridge.pbx.freeswitch.wire import Down, Up, Wire
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, PbxHealth, Resumed
 
 log = structlog.get_logger(__name__)
@@ -55,37 +55,6 @@ _EPOCH: Final = re.compile(r"[0-9]{1,9}")
 _STATUS: Final = re.compile(r"[1-6][0-9]{2}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _TASK: Final = re.compile(r"\+OK Added: ([0-9]{1,10})")
-
-
-@dataclass(frozen=True, slots=True)
-class FreeSwitchOptions:
-    """One FreeSWITCH. `media_lease` in seconds is how long a call whose sound nobody renews stays with the node, where its story says
-    nothing else; `media_host` is the PBX's own address for audio; `trusted_users` says which user of its directory stands for which
-    trunk."""
-
-    name: str
-    host: str = "127.0.0.1"
-    port: int = 8021
-    password: str = field(default="", repr=False)
-    media_host: str = "127.0.0.1"
-    trusted_users: Mapping[str, str] = field(default_factory=dict)
-    outbound_gateways: Mapping[str, str] = field(default_factory=dict)
-    """By trunk: the sofia gateway by which its calls go out."""
-    media_lease: int = 10
-    command_timeout: float = 5.0
-    ping_interval: float = 2.0
-    ping_timeout: float = 3.0
-    beat: float = 1.0
-
-    def wire(self) -> WireOptions:
-        return WireOptions(
-            host=self.host,
-            port=self.port,
-            password=self.password,
-            command_timeout=self.command_timeout,
-            ping_interval=self.ping_interval,
-            ping_timeout=self.ping_timeout,
-        )
 
 
 class FreeSwitchPbx:

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, ParseError, fromstring
 from bridge.errors import Unavailable
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
+from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT
 from bridge.pbx.freeswitch.wire import Down, Up, Wire
 

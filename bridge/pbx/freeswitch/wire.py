@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from bridge.errors import LocalProtocolError, Unavailable
 from bridge.pbx.freeswitch.connection import Connection, Place, Reply
 from bridge.pbx.freeswitch.messages import Event
+from bridge.pbx.freeswitch.options import WireOptions
 
 log = structlog.get_logger(__name__)
 
@@ -25,22 +26,6 @@ CLOSING: Final = 5.0
 """Seconds for a connection's thread to end; a thread that hangs in a name look-up is left to itself."""
 
 _FORBIDDEN: Final = frozenset("\r\n\0")
-
-
-@dataclass(frozen=True, slots=True)
-class WireOptions:
-    """Where the event socket is and what lets us in. Seconds."""
-
-    host: str
-    port: int
-    password: str = field(repr=False)
-    connect_timeout: float = 5.0
-    command_timeout: float = 5.0
-    ping_interval: float = 2.0
-    ping_timeout: float = 3.0
-    shortest_wait: float = 0.1
-    longest_wait: float = 5.0
-    events_kept: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)

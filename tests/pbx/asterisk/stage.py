@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import quote
 
 from bridge.pbx.asterisk.notes import note_variables
-from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions, AsteriskPbx
-from bridge.pbx.asterisk.wire import Down, Event, Item, Up, Wire, WireOptions
+from bridge.pbx.asterisk.options import AsteriskOptions, WireOptions
+from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskPbx
+from bridge.pbx.asterisk.wire import Down, Event, Item, Up, Wire
 from bridge.pbx.port import Leg, LegEvent
 from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer
 

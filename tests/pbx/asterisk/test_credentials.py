@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bridge.model.credentials import TrunkCredentials
 from bridge.pbx.asterisk import credentials as keeping
-from bridge.pbx.asterisk.ari import AriOptions
 from bridge.pbx.asterisk.credentials import PREFIX, Credentials, cannot_keep, objects_of, shared, trunk_of
+from bridge.pbx.asterisk.options import AriOptions
 
 
 def trunk(trunk_id: str = "ST_a", *numbers: str, **fields: Any) -> TrunkCredentials:

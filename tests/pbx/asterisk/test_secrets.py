@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.errors import Unavailable
-from bridge.pbx.asterisk.pbx import AsteriskOptions
+from bridge.pbx.asterisk.options import AsteriskOptions
 from bridge.testing.ami_server import AmiServer, silence
 from tests.pbx.asterisk.stage import SECRET, until, wire_options, wired
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridge.model.finding import Finding
-from bridge.pbx.asterisk.pbx import HEARTBEAT, AsteriskOptions
+from bridge.pbx.asterisk.options import AsteriskOptions
+from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.pbx.asterisk.setup_check import check_asterisk
 from bridge.testing.ami_server import AmiAction, AmiServer, Script, failure, message, silence
 from tests.pbx.asterisk.stage import SECRET

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from bridge.model.media_address import Datagrams, MediaAddress
 from bridge.pbx.freeswitch.messages import Event
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions, FreeSwitchPbx
+from bridge.pbx.freeswitch.options import FreeSwitchOptions, WireOptions
+from bridge.pbx.freeswitch.pbx import FreeSwitchPbx
 from bridge.pbx.freeswitch.places import HEARTBEAT
-from bridge.pbx.freeswitch.wire import Down, Item, Up, Wire, WireOptions
+from bridge.pbx.freeswitch.wire import Down, Item, Up, Wire
 from bridge.pbx.port import Leg, LegEvent
 from bridge.testing.freeswitch import EslCommand, FreeSwitchServer
 from bridge.testing.freeswitch_channel import SwitchChannel

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
-from bridge.pbx.freeswitch.pbx import FreeSwitchOptions
+from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.setup_check import check_freeswitch
 from bridge.testing.freeswitch import EslCommand, FreeSwitchServer, Script, api_response
 from bridge.testing.freeswitch_config import dialplan_folder
