@@ -398,7 +398,13 @@ class AsteriskPbx:
         if event["Context"] == "roomline-park" and not await get("ROOMLINE_READY"):
             return
         headers, kept, media = await get("ROOMLINE_HEADERS"), await get(NOTE), await get("ROOMLINE_MEDIA")
+        note = await read_note(kept, get)
         if unique_id in self._legs:
+            return
+        if note is None and is_outgoing(facts):
+            # We have given them up before they answered, or know nothing of what they were called for: no caller who comes in.
+            log.warning("somebody has answered whom nobody calls any more: the call ends", pbx=self.name, channel=channel)
+            await self._wire.action("Hangup", {"Channel": channel, "Cause": 16})
             return
         caller = read_caller(facts, headers, self._options.trusted_endpoints)
         leg = AsteriskLeg(
@@ -408,7 +414,7 @@ class AsteriskPbx:
             caller,
             sip=is_sip(facts),
             media_lease=self._options.media_lease,
-            note=await read_note(kept, get),
+            note=note,
             note_generation=int(kept[0]) if kept[:1] in ("0", "1") else 0,
             answered=event["ChannelState"] == _UP,
             outgoing=is_outgoing(facts),

@@ -97,6 +97,28 @@ async def test_given_calls_that_are_up_when_we_start_then_those_in_our_contexts_
         await legs[ours["roomline-park"].unique_id].ring()
 
 
+@pytest.mark.parametrize("when", ["at the start", "when they answer"])
+async def test_given_a_callee_whom_nobody_calls_any_more_then_the_call_ends_and_only_one_with_a_note_goes_on(
+    server: AmiServer, when: str
+) -> None:
+    def answered(**variables: str) -> AmiChannel:
+        channel = a_channel(server, "roomline-called", outbound="1")
+        channel.state = 6
+        channel.variables |= variables
+        return channel
+
+    if when == "at the start":
+        given_up, known = answered(), answered(**in_note("talking"))
+    async with exchange(server) as on:
+        if when == "when they answer":
+            given_up, known = answered(), answered(**in_note("talking"))
+            for channel in (given_up, known):
+                server.user_event(channel, "RoomlineCalled", {})
+        await until(lambda: on.legs and server.named("Hangup"))
+        assert [(leg.id, leg.note) for leg in on.legs] == [(known.unique_id, "talking")]
+        assert [action["Channel"] for action in server.named("Hangup")] == [given_up.name]
+
+
 async def test_given_fifty_calls_when_we_start_then_all_are_taken_once_also_those_announced_meanwhile(server: AmiServer) -> None:
     channels = [a_channel(server) for _ in range(50)]
 
