@@ -114,6 +114,11 @@ class FreeSwitchServer:
         return len(self._open)
 
     @property
+    def listened_for(self) -> list[str]:
+        """The channels, by their ids, whose events any client has asked for by a filter."""
+        return [value for connection in self._open for name, value in connection.filters if name == "Unique-ID"]
+
+    @property
     def channels(self) -> Mapping[str, SwitchChannel]:
         return self.calls.channels
 
@@ -234,7 +239,7 @@ class _Connection(asyncio.Protocol):
         self._busy_until = 0.0
         self.logged_in = False
         self.subscribed: set[str] = set()
-        self._filters: list[tuple[str, str]] = []
+        self.filters: list[tuple[str, str]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker: a TCP server has no other)
@@ -271,16 +276,16 @@ class _Connection(asyncio.Protocol):
         name, _, value = arguments.partition(" ")
         if name == "delete":
             name, _, value = value.partition(" ")
-            self._filters = [each for each in self._filters if each != (name, value)]
+            self.filters = [each for each in self.filters if each != (name, value)]
             return f"+OK filter deleted. [{name}][{value}]"
-        self._filters.append((name, value))
+        self.filters.append((name, value))
         return f"+OK filter added. [{name}]=[{value}]"
 
     def wants(self, headers: Headers) -> bool:
         """Of the events that are subscribed to, those that one filter at least lets through (mod_event_socket.c)."""
         if headers["Event-Name"] not in self.subscribed:
             return False
-        return not self._filters or any(headers.get(name, "").lower() == value.lower() for name, value in self._filters if name in headers)
+        return not self.filters or any(headers.get(name, "").lower() == value.lower() for name, value in self.filters if name in headers)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():

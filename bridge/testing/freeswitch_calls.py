@@ -201,8 +201,10 @@ class Calls:
         self.variables[key] = value
         return "+OK"
 
-    def _show(self, _arguments: str) -> str:
-        rows = [{"uuid": channel.unique_id, "context": channel.context} for channel in self.channels.values()]
+    def _show(self, arguments: str) -> str:
+        rows: list[dict[str, str]] = [{"uuid": channel.unique_id, "context": channel.context} for channel in self.channels.values()]
+        if arguments.startswith("tasks"):
+            rows = [{"task_id": str(number), "task_group": group} for number, (group, _, _) in self._scheduled.items()]
         return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})})
 
     def _sched_api(self, arguments: str) -> str:

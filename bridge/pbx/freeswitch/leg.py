@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -38,6 +39,9 @@ ANSWER_LIMIT, PARK_LIMIT = 10.0, 5.0
 
 SAME_PRESS: Final = 1_000_000
 """Microseconds within which the same digit by the other way (RFC 4733, SIP INFO) is the same press."""
+
+PRESSES_KEPT: Final = 32
+"""Presses that may still come by the other way: nobody presses as many within `SAME_PRESS`."""
 
 DIAL_TONE: Final = "m:^:endless_playback:tone_stream://%(1000,4000,425);loops=-1^park"
 """ETSI's ringing tone, as LiveKit's (livekit-sip-semantics.md §3.9). `m:^:` has commas mean nothing; the park loop is for a tone that
@@ -134,8 +138,7 @@ class FreeSwitchLeg:
             self._fresh.set()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._events: asyncio.Queue[LegEvent | object] = asyncio.Queue()
-        self._last_press = ("", "", 0)
-        self._is_being_transferred = False
+        self._presses: deque[tuple[str, str, int]] = deque(maxlen=PRESSES_KEPT)
         self._our_status: int | None = None
         self._we_end_it = False
         self._we_send_it_back = False
@@ -302,7 +305,6 @@ class FreeSwitchLeg:
             log.info("headers on a transfer are not sent: FreeSWITCH cannot", names=unsent)
         variables = ["sip_refer_continue_after_reply=true", "sip_refer_status_code=", "sip_refer_target_status_code="]
         variables += [f"sip_h_{name}={value}" for name, value in headers.items() if name not in unsent]
-        self._is_being_transferred = True
         try:
             await self._api(f"uuid_setvar_multi {self.id} {';'.join(variables)}")
             if dial_tone:
@@ -314,7 +316,14 @@ class FreeSwitchLeg:
         except TimeoutError:
             return TransferResult(ok=False, reason=f"no result within {TRANSFER_LIMIT:g} s")
         finally:
-            self._is_being_transferred = False
+            await self._take_back(header for header in headers if header not in unsent)
+
+    async def _take_back(self, names: Iterable[str]) -> None:
+        """The headers of a transfer are no headers of the next one. Where the caller sent one of the name, it is theirs again."""
+        variables = [f"sip_h_{name}={value if _is_plain(name, value := self.caller.headers.get(name, '')) else ''}" for name in names]
+        if variables and not self.has_ended:
+            with contextlib.suppress(LegGone, Unavailable):
+                await self._api(f"uuid_setvar_multi {self.id} {';'.join(variables)}")
 
     def _target(self, to: str) -> str:
         """FreeSWITCH sends REFER to sip addresses alone, and writes their parameters behind the address, where they mean nothing (1.10,
@@ -395,10 +404,13 @@ class FreeSwitchLeg:
 
     def pressed(self, digit: str, source: str, at: int) -> None:
         """`source`: the way it came; a phone that sends each press by both has pressed once. `at`: microseconds."""
-        last_digit, last_source, last_at = self._last_press
-        if digit == last_digit and source != last_source and at - last_at < SAME_PRESS:
-            return
-        self._last_press = digit, source, at
+        for press in self._presses:
+            other_digit, other_source, other_at = press
+            if digit == other_digit and source != other_source and abs(at - other_at) < SAME_PRESS:
+                # Each press has one twin; the next of the same key is a press of its own.
+                self._presses.remove(press)
+                return
+        self._presses.append((digit, source, at))
         self.happened(Digit(digit.upper()))
 
     def parked(self) -> bool:

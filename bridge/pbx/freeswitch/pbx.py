@@ -13,11 +13,11 @@ import uuid
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
-from bridge.errors import LegGone, RemoteProtocolError, Superseded, Unavailable
+from bridge.errors import LegGone, LocalProtocolError, RemoteProtocolError, Superseded, Unavailable
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.freeswitch.connection import Reply
@@ -28,7 +28,7 @@ from bridge.pbx.freeswitch.leg import ChannelFacts, FreeSwitchLeg, Loop, means_g
 from bridge.pbx.freeswitch.messages import Event, read_event
 from bridge.pbx.freeswitch.notes import read_note
 from bridge.pbx.freeswitch.options import FreeSwitchOptions
-from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, Place, lease_group, place, to_fallback
+from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, UNIQUE_ID, Place, lease_group, leased, place, to_fallback
 from bridge.pbx.freeswitch.wire import Down, Up, Wire
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, PbxHealth, Resumed
 
@@ -134,7 +134,8 @@ class FreeSwitchPbx:
                 await made
         except BaseException as error:
             self._legs.pop(leg.id, None)
-            # Should it come to be all the same, it ends when they answer: nobody is there for it.
+            self._forget(leg.id)
+            # Should it come to be all the same, it ends when they answer: nobody is there for it (`_take`).
             if isinstance(error, TimeoutError):
                 raise Unavailable("FreeSWITCH does not call: it has made no channel") from None
             raise
@@ -186,7 +187,12 @@ class FreeSwitchPbx:
         """Its story is over, the channel may go on."""
         if self._legs.pop(leg.id, None) is not None and self._wire.connected:
             self._chores.put_nowait(partial(self._end_lease, leg.id))
-            self._chores.put_nowait(partial(self._wire_command, f"filter delete Unique-ID {leg.id}"))
+            self._forget(leg.id)
+
+    def _forget(self, unique_id: str) -> None:
+        """No more of its events: it is none of our calls, or not any more. A connection that is lost has forgotten them all."""
+        if self._wire.connected:
+            self._chores.put_nowait(partial(self._wire_command, f"filter delete Unique-ID {unique_id}"))
 
     async def locate(self, leg: FreeSwitchLeg) -> None:
         """The leg's audio has been gone for a while, and no event said why."""
@@ -216,6 +222,11 @@ class FreeSwitchPbx:
             for command in (f"filter Caller-Context {CONTEXT}", "filter Event-Name BACKGROUND_JOB", "filter auth-result FORBIDDEN"):
                 await self._ask(command)
             await self._ask(f"event plain {SUBSCRIBED}")
+        except Unavailable as error:
+            # A connection that hears nothing must not have the heart beat on: calls would wait for what is never told.
+            self._wire.drop(str(error))
+            return
+        try:
             await self._look_around()
         except Unavailable as error:
             log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
@@ -241,6 +252,9 @@ class FreeSwitchPbx:
         elif event.name == "BACKGROUND_JOB":
             if not event.body.startswith("+OK") and (made := self._dialled.get(event["Job-UUID"])) is not None:
                 _fail(made, f"FreeSWITCH does not call: {event.body.strip()}")
+        elif UNIQUE_ID.fullmatch(unique_id) is None:
+            # A caller's Call-ID, by `inbound-use-callid-as-uuid`: no command is made of it.
+            log.error("a call is left to its fallback: its id is not one of FreeSWITCH's own making", pbx=self.name)
         elif leg is not None:
             self._understand_ours(leg, event)
         elif event.name == "CHANNEL_PARK" and event["Caller-Context"] == CONTEXT:
@@ -255,7 +269,7 @@ class FreeSwitchPbx:
             self._chores.put_nowait(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]))
         elif is_outgoing(event):
             # Called by a server that is no more: its note says what the call is about.
-            self._chores.put_nowait(partial(self._take, unique_id))
+            self._chores.put_nowait(partial(self._come_back, unique_id))
         else:
             self._adopt(self._leg(unique_id, event, Loop.FRESH))
 
@@ -352,6 +366,7 @@ class FreeSwitchPbx:
                 await self._wire.command(f"filter Unique-ID {leg.id}")
                 await self._see(leg, was_away=True)
             await self._take_unknown()
+            await self._lift_leases_elsewhere()
             self._beat_at = time.monotonic()
             if self._control_lost:
                 self._control_lost = False
@@ -360,8 +375,14 @@ class FreeSwitchPbx:
             for leg in self._legs.values():
                 self._chores.put_nowait(leg.end_as_wanted)
 
+    async def _come_back(self, unique_id: str) -> None:
+        await self.make_sure()
+        if unique_id not in self._legs:
+            await self._take(unique_id)
+
     async def _look_again(self) -> None:
         await asyncio.sleep(SECOND_LOOK)
+        await self.make_sure()
         await self._take_unknown()
 
     async def _take_unknown(self) -> None:
@@ -373,6 +394,17 @@ class FreeSwitchPbx:
         for unique_id in _in_our_context(reply.text):
             if unique_id not in self._legs and unique_id not in self._gone:
                 await self._take(unique_id)
+
+    async def _lift_leases_elsewhere(self) -> None:
+        """Leases on calls that somebody has moved away while no controller ran: they would tear them out of where they are now."""
+        reply = await self._wire.api("show tasks as json")
+        if not reply.ok:
+            return  # started with -nosql, say: `_take_unknown` has told of it
+        for unique_id in {leased(str(row.get("task_group", ""))) for row in _rows(reply.text)}:
+            if unique_id and unique_id not in self._legs:
+                channel = await self._dump(unique_id)
+                if channel is not None and place(channel) is not Place.OURS:
+                    self._chores.put_nowait(partial(self._end_lease, unique_id))
 
     async def _dump(self, unique_id: str) -> Event | None:
         """What FreeSWITCH says of a channel; None when it has none of this id."""
@@ -399,7 +431,7 @@ class FreeSwitchPbx:
         if channel is None or channel["Answer-State"] == "hangup":
             if was_away:
                 leg.end(Ending(EndedBy.CALLER, cause="ended while the PBX could not be heard"))
-                self._legs.pop(leg.id, None)
+                self.let_go(leg)
             return False
         match place(channel):
             case Place.OURS:
@@ -416,11 +448,23 @@ class FreeSwitchPbx:
 
     async def _take(self, unique_id: str) -> None:
         """A call that is up in our context and that we did not know."""
+        # Before the look, so that nothing is missed of one that is ours.
         await self._wire.command(f"filter Unique-ID {unique_id}")
-        channel = await self._dump(unique_id)
-        if channel is None or place(channel) is not Place.OURS or unique_id in self._legs:
-            return
+        try:
+            channel = await self._dump(unique_id)
+            if channel is not None and place(channel) is Place.OURS and unique_id not in self._legs:
+                await self._take_as_it_is(unique_id, channel)
+        finally:
+            if unique_id not in self._legs:
+                self._forget(unique_id)
+
+    async def _take_as_it_is(self, unique_id: str, channel: Event) -> None:
         note = read_note(channel[f"variable_{NOTE}"])
+        if note is None and is_outgoing(channel):
+            # We have given them up before they answered, or know nothing of what they were called for: no caller who comes in.
+            log.warning("somebody has answered whom nobody calls any more: the call ends", pbx=self.name, leg=unique_id)
+            await self._wire.api(f"uuid_kill {unique_id} NORMAL_CLEARING")
+            return
         leg = self._leg(unique_id, channel, Loop.USED if channel["Answer-State"] == "answered" else Loop.FRESH, note=note)
         if note is not None and leg.answered:
             leg.goes_on_with_media()
@@ -484,7 +528,7 @@ class FreeSwitchPbx:
     async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
         try:
             await chore()
-        except (LegGone, Unavailable) as error:
+        except (LegGone, LocalProtocolError, Unavailable) as error:
             log.warning("something is left undone on a channel", pbx=self.name, error=str(error))
 
 
@@ -494,10 +538,20 @@ def _fail(made: "asyncio.Future[None]", why: str) -> None:
         made.exception()  # seen, even if its waiter has just given up
 
 
-def _in_our_context(text: str) -> Sequence[str]:
-    """The ids in an answer to `show channels as json`. Raises Unavailable."""
+def _rows(text: str) -> Sequence[Mapping[str, Any]]:
+    """The rows of an answer to `show … as json`. Raises Unavailable."""
     try:
         rows = json.loads(text).get("rows", [])
-        return [str(row["uuid"]) for row in rows if row.get("context") == CONTEXT and re.fullmatch(r"[0-9A-Za-z-]{1,64}", str(row["uuid"]))]
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        raise Unavailable("FreeSWITCH does not say which calls there are") from None
+        if all(isinstance(row, dict) for row in rows):
+            return list(rows)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        pass
+    raise Unavailable("FreeSWITCH does not say which calls there are")
+
+
+def _in_our_context(text: str) -> Sequence[str]:
+    """The ids in an answer to `show channels as json`. Raises Unavailable."""
+    rows = _rows(text)
+    if not all("uuid" in row for row in rows):
+        raise Unavailable("FreeSWITCH does not say which calls there are")
+    return [str(row["uuid"]) for row in rows if row.get("context") == CONTEXT and UNIQUE_ID.fullmatch(str(row["uuid"]))]

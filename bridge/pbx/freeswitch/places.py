@@ -32,6 +32,12 @@ _EXTENSION: Final = re.compile(r"(?!-)[^\s'\"\\$&|;]{1,128}( [A-Za-z]{1,16}( [^\
 """An extension, its dialplan and its context; nothing that a scheduled command could read as more."""
 
 
+UNIQUE_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
+"""What FreeSWITCH makes of its own accord; nothing else goes into a command of ours."""
+
+_LEASE: Final = re.compile(f"roomline-({UNIQUE_ID.pattern})")
+
+
 class Place(Enum):
     """Whose a channel is."""
 
@@ -43,6 +49,12 @@ class Place(Enum):
 def lease_group(unique_id: str) -> str:
     """The group of scheduled commands in which a call's leases are: the dialplan's `sched_api` and ours."""
     return f"roomline-{unique_id}"
+
+
+def leased(group: str) -> str:
+    """The call that has a lease in this group; empty for a group of somebody else's."""
+    found = _LEASE.fullmatch(group)
+    return found[1] if found is not None else ""
 
 
 def to_fallback(unique_id: str, fallback: str) -> str:

@@ -59,6 +59,11 @@ class Wire:
     def connected(self) -> bool:
         return self._connection is not None
 
+    def drop(self, reason: str) -> None:
+        """Give this connection up: it is of no use, and the next one may be."""
+        if self._connection is not None:
+            self._connection.close(reason)
+
     async def items(self) -> AsyncIterator[Item]:
         """Up, its events, Down, Up, …: in order, to one reader, for ever."""
         while True:

@@ -11,7 +11,7 @@ from bridge.model.media_address import Datagrams, MediaAddress
 from bridge.pbx.freeswitch import leg as leg_module
 from bridge.pbx.freeswitch.notes import kept_note
 from bridge.pbx.port import Digit, Held, Leg, MediaLost, Resumed, TransferResult
-from bridge.testing.freeswitch import FreeSwitchServer, api_response, reply
+from bridge.testing.freeswitch import EslCommand, FreeSwitchServer, api_response, reply
 from tests.pbx.freeswitch.stage import a_node, exchange, until
 
 ADDRESS = MediaAddress("127.0.0.1", 9, "t", 8000, Datagrams("127.0.0.1"))
@@ -218,6 +218,28 @@ async def test_given_keys_by_both_ways_then_each_press_is_one(server: FreeSwitch
         assert on.events(leg) == [Digit(digit) for digit in "11D###"]
 
 
+@pytest.mark.parametrize(
+    ("presses", "told"),
+    [
+        ("R1 R2 E1 E2", "12"),  # a fast hand: the twins come behind the next key
+        ("E1 R1 E1 R1", "11"),
+        ("R1 R1 E1 E1", "11"),
+        ("R1 R1 E1", "11"),
+        ("E1 E2 E3", "123"),
+    ],
+)
+async def test_given_a_fast_hand_then_each_press_counts_once_whichever_way_it_comes(
+    server: FreeSwitchServer, presses: str, told: str
+) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        for place, press in enumerate(presses.split()):
+            channel.press(press[1], {"R": "RTP", "E": "ENDPOINT"}[press[0]], 1795327464800884 + place * 40_000)
+        channel.press("#", at=1795327474800884)
+        await until(lambda: on.events(leg)[-1:] == [Digit("#")])
+        assert on.events(leg) == [Digit(digit) for digit in told + "#"]
+
+
 async def test_given_a_caller_who_holds_then_it_is_told(server: FreeSwitchServer) -> None:
     async with exchange(server) as on:
         channel, leg = await on.call()
@@ -273,8 +295,9 @@ async def test_given_a_transfer_then_its_result_is_told_and_the_call_survives(
         server.calls.refer = refer
         assert await leg.transfer("sip:bob@example.com;transport=tcp", {"X-Why": "a b", "Referred-By": "<sip:x@y>"}) == result
         assert channel.said[-1] == "refer sip:bob@example.com"
-        assert channel.variables["sip_h_X-Why"] == "a b"
-        assert "sip_h_Referred-By" not in channel.variables
+        (said, _back) = on.said("uuid_setvar_multi")[-2:]
+        assert said.arguments.endswith(";sip_h_X-Why=a b")
+        assert "Referred-By" not in said.arguments
         assert channel.ended == ""
 
 
@@ -315,6 +338,23 @@ async def test_given_a_transfer_with_a_tone_when_it_is_refused_then_the_next_con
         assert on.events(leg) == []
         await leg.connect(second.address)
         await until(lambda: second.heard)
+
+
+async def test_given_a_refused_transfer_then_its_headers_are_not_the_next_ones_and_the_callers_own_stay(server: FreeSwitchServer) -> None:
+    async with exchange(server) as on, a_node() as node:
+        channel, leg = await on.talking(node, **{"sip_h_X-Ticket": "42"})
+        server.calls.refer = ("603", "")
+        sent: list[dict[str, str]] = []
+
+        def refer(command: EslCommand) -> bytes:
+            sent.append({name: value for name, value in channel.variables.items() if name.startswith("sip_h_")})
+            return api_response(server.calls.api(command.name, command.arguments))
+
+        server.script("uuid_deflect", refer)
+        assert not (await leg.transfer("sip:bob@example.com", {"X-Why": "first", "X-Ticket": "7"})).ok
+        assert not (await leg.transfer("sip:eve@example.com", {"X-Other": "second"})).ok
+        assert sent == [{"sip_h_X-Ticket": "7", "sip_h_X-Why": "first"}, {"sip_h_X-Ticket": "42", "sip_h_X-Other": "second"}]
+        assert {name for name in channel.variables if name.startswith("sip_h_")} == {"sip_h_X-Ticket"}
 
 
 async def test_given_a_caller_who_leaves_during_a_transfer_then_it_was_one(server: FreeSwitchServer) -> None:

@@ -9,7 +9,7 @@ from bridge.model.credentials import TrunkCredentials
 from bridge.model.ending import EndedBy, EndReason
 from bridge.pbx.freeswitch.notes import kept_note
 from bridge.pbx.port import DialRequest, MediaLost
-from bridge.testing.freeswitch import FreeSwitchServer, api_response, event, reply
+from bridge.testing.freeswitch import EslCommand, FreeSwitchServer, api_response, event, reply
 from tests.pbx.freeswitch.stage import a_node, exchange, until
 
 REQUEST = DialRequest("ST_1", "+15550123", "+15550100", "Ada", {"X-A": "b"})
@@ -175,6 +175,51 @@ async def test_given_a_call_that_fell_back_and_comes_again_then_it_is_a_new_one(
         assert on.legs[1].note is None
 
 
+@pytest.mark.parametrize("unique_id", ["a\nb", "2.1@203.0.113.7", "a b", ""])
+async def test_given_an_id_that_is_not_freeswitchs_own_then_no_command_is_made_of_it_and_the_next_call_comes(
+    server: FreeSwitchServer, unique_id: str
+) -> None:
+    async with exchange(server) as on:
+        before = len(server.commands)
+        strange = {"Unique-ID": unique_id, "Caller-Context": "roomline"}
+        for more in ({}, {"variable_roomline_outbound": "1"}):
+            server.send(event({"Event-Name": "CHANNEL_PARK", **strange, **more}))
+        _, leg = await on.call()
+        assert on.legs == [leg]
+        assert not [command for command in server.commands[before:] if unique_id and unique_id in command.line]
+
+
+@pytest.mark.parametrize("name", ["filter", "event"])
+async def test_given_a_connection_that_may_hear_nothing_then_the_heart_does_not_beat_on_it_and_another_is_made(
+    server: FreeSwitchServer, name: str
+) -> None:
+    server.script(name, lambda _command: reply("-ERR permission denied"))
+    async with exchange(server, up=False) as on:
+        await server.until(lambda: len(server.connected_at) >= 2)
+        assert server.calls.variables == {}
+        server.script(name, None)
+        await on.call()
+
+
+async def test_given_a_call_that_is_gone_when_we_look_at_it_then_nothing_is_listened_for(server: FreeSwitchServer) -> None:
+    channel = server.calls.channel()
+    channel.park()
+    server.script("uuid_dump", lambda _command: api_response("-ERR No such channel!\n"))
+    async with exchange(server) as on:
+        await until(lambda: server.named("uuid_dump") and server.listened_for == [])
+        assert on.legs == []
+
+
+async def test_given_calls_that_somebody_moved_while_no_controller_ran_then_no_lease_tears_them_out(server: FreeSwitchServer) -> None:
+    moved, ours = server.calls.call(), server.calls.call()
+    moved.transfer("2000", "XML", "desk")
+    async with exchange(server) as on:
+        await until(lambda: not on.leases(moved))
+        assert moved.context == "desk"
+        await until(lambda: on.leases(ours))
+        assert [leg.id for leg in on.legs] == [ours.unique_id]
+
+
 # Calls out
 
 
@@ -251,6 +296,48 @@ async def test_given_a_connection_that_breaks_while_dialling_then_it_is_unavaila
         server.cut()
         with pytest.raises(Unavailable):
             await dialling
+
+
+@pytest.mark.parametrize("how", ["it is refused", "nothing comes of it", "it is given up"])
+async def test_given_nobody_whom_we_have_called_then_nothing_is_listened_for(server: FreeSwitchServer, how: str) -> None:
+    async with exchange(server, outbound_gateways=GATEWAYS, command_timeout=0.2) as on:
+        answer = "-ERR permission denied" if how == "it is refused" else "+OK"
+        server.script("originate", lambda _command: reply(answer))
+        dialling = asyncio.create_task(on.pbx.dial(REQUEST))
+        await server.until(lambda: server.named("originate"))
+        if how == "it is given up":
+            dialling.cancel()
+        await asyncio.gather(dialling, return_exceptions=True)
+        await until(lambda: server.listened_for == [])
+
+
+async def test_given_a_callee_whom_we_have_given_up_when_they_answer_then_the_call_ends_and_is_no_new_one(server: FreeSwitchServer) -> None:
+    async with exchange(server, outbound_gateways=GATEWAYS, command_timeout=0.2) as on:
+        made: list[EslCommand] = []
+
+        def late(command: EslCommand) -> bytes:
+            made.append(command)
+            return reply(f"+OK Job-UUID: {command['Job-UUID']}")
+
+        server.script("originate", late)
+        with pytest.raises(Unavailable, match="made no channel"):
+            await on.pbx.dial(REQUEST)
+        server.calls.begin(made[0]["Job-UUID"], "originate", made[0].arguments)
+        await until(lambda: server.channels)
+        (channel,) = server.channels.values()
+        await until(lambda: channel.ended, limit=2.0)
+        assert channel.answered
+        assert on.legs == []
+        await until(lambda: server.listened_for == [])
+
+
+async def test_given_a_callee_whose_note_says_what_the_call_is_about_then_it_goes_on(server: FreeSwitchServer) -> None:
+    async with exchange(server) as on:
+        channel = server.calls.channel(roomline_outbound="1", roomline_note=kept_note("talking"))
+        channel.answer()
+        channel.park()
+        await until(lambda: [leg.note for leg in on.legs] == ["talking"])
+        assert not channel.ended
 
 
 async def test_given_a_callee_who_answers_when_nobody_is_there_any_more_then_the_call_ends(server: FreeSwitchServer) -> None:
