@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import bridge.cli
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
 from bridge.store.sqlite import SqliteStore
+from bridge.testing.freeswitch import FreeSwitchServer
 
 PIN, PASSWORD, SECRET = "80428617", "open sesame", "the manager's own"
 
@@ -231,3 +234,42 @@ def record(number: int) -> CallRecord:
         sip_status=200,
         pin_tries=0,
     )
+
+
+@pytest.fixture
+def event_socket() -> Iterator[int]:
+    """The port of one on which a scripted FreeSWITCH answers, in a loop of its own: the command line has another one."""
+    loop, started, port = asyncio.new_event_loop(), threading.Event(), 0
+
+    async def serve() -> None:
+        nonlocal port
+        async with FreeSwitchServer(SECRET) as server:
+            port = server.port
+            started.set()
+            await stop.wait()
+
+    stop = asyncio.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    started.wait(10)
+    yield port
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+    loop.close()
+
+
+def test_given_a_freeswitch_when_checked_then_it_is_the_one_that_is_asked_and_what_it_lacks_is_said(
+    config: Path, capsys: pytest.CaptureFixture[str], event_socket: int
+) -> None:
+    text = config.read_text().replace(
+        f'name: hq, ami: {{port: 1, secret: "{SECRET}"', f'kind: freeswitch, name: fs, esl: {{port: {event_socket}, secret: "{SECRET}"'
+    )
+    config.write_text(text)
+    status, out, _ = run(capsys, "check", "-c", config)
+    assert status == 1
+    assert "✔ fs: the event socket answers (FreeSWITCH Version" in out
+    assert "✘ fs: the dialplan has no context roomline" in out
+    assert "✘ fs: nobody gets in by the 1 trunks with a password" in out
+    config.write_text(f"{text}api: {{listen: '127.0.0.1:0', directory: {{secret: sixteen-letters-x}}}}\n")
+    _, out, _ = run(capsys, "check", "-c", config)
+    assert "✘ fs: mod_xml_curl is not loaded: nobody gets in by the 1 trunks with a password" in out

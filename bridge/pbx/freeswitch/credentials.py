@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from bridge.model.credentials import Refusal, TrunkCredentials
+from bridge.model.numbers import normalize_number
 from bridge.pbx.freeswitch.messages import Event
 
 MOST_WAITING: Final = 1000
@@ -19,22 +20,30 @@ class Credentials:
     """Of one FreeSWITCH."""
 
     def __init__(self) -> None:
-        self._by_user: dict[str, TrunkCredentials] = {}
+        self._kept: Sequence[TrunkCredentials] = ()
         self._refused: asyncio.Queue[Refusal] = asyncio.Queue(MOST_WAITING)
 
     def keep(self, trunks: Sequence[TrunkCredentials]) -> None:
-        """These from now on. Of two trunks with the same user the first counts: FreeSWITCH asks by user alone."""
-        self._by_user = {trunk.username: trunk for trunk in reversed(trunks)}
-
-    def find(self, user: str) -> TrunkCredentials | None:
-        return self._by_user.get(user)
+        """These from now on."""
+        self._kept = tuple(trunks)
 
     def heard(self, event: Event) -> None:
         """Of somebody whose credentials were wrong. Whoever names no user of ours is another door's affair."""
-        trunk = self._by_user.get(event["username"])
+        # FreeSWITCH has the two names swapped (sofia_reg.c): this is the user of the To header, who was called.
+        trunk = self._find(event["username"], event["from-user"])
         if trunk is not None and event["auth-result"] == "FORBIDDEN" and not self._refused.full():
             why = "the user or the password is another one"
             self._refused.put_nowait(Refusal(trunk.trunk_id, event["network-ip"], event["call-id"], why))
+
+    def _find(self, user: str, called: str) -> TrunkCredentials | None:
+        """Of several trunks with one user, that whose number was called, or else one without numbers, as the directory has it; or else the
+        first."""
+        found = [trunk for trunk in self._kept if trunk.username == user]
+        number = normalize_number(called)
+        for fits in (lambda trunk: number in map(normalize_number, trunk.numbers), lambda trunk: not trunk.numbers, lambda _trunk: True):
+            if chosen := next(filter(fits, found), None):
+                return chosen
+        return None
 
     async def refusals(self) -> AsyncIterator[Refusal]:
         while True:

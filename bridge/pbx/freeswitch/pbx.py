@@ -63,8 +63,8 @@ class FreeSwitchPbx:
     def __init__(self, options: FreeSwitchOptions) -> None:
         self._options = options
         self._wire = Wire(options.wire())
-        self.credentials = Credentials()
-        """What the directory answers this FreeSWITCH."""
+        self._credentials = Credentials()
+        self._said_no_directory = False
         self._legs: dict[str, FreeSwitchLeg] = {}
         self._new: asyncio.Queue[Leg] = asyncio.Queue()
         self._epoch = 0
@@ -107,10 +107,14 @@ class FreeSwitchPbx:
 
     def keep_credentials(self, trunks: Sequence[TrunkCredentials]) -> None:
         trusted = set(self._options.trusted_users.values())
-        self.credentials.keep([trunk for trunk in trunks if trunk.trunk_id not in trusted])
+        wanted = [trunk for trunk in trunks if trunk.trunk_id not in trusted]
+        self._credentials.keep(wanted)
+        if wanted and not self._options.has_directory and not self._said_no_directory:
+            self._said_no_directory = True
+            log.error("trunks have credentials that nobody gets in by: set api.directory", pbx=self.name, trunks=len(wanted))
 
     def refusals(self) -> AsyncIterator[Refusal]:
-        return self.credentials.refusals()
+        return self._credentials.refusals()
 
     def can_dial(self, trunk_id: str) -> bool:
         return trunk_id in self._options.outbound_gateways
@@ -248,7 +252,7 @@ class FreeSwitchPbx:
         unique_id = event["Unique-ID"]
         leg = self._legs.get(unique_id)
         if event.name == "CUSTOM":
-            self.credentials.heard(event)
+            self._credentials.heard(event)
         elif event.name == "BACKGROUND_JOB":
             if not event.body.startswith("+OK") and (made := self._dialled.get(event["Job-UUID"])) is not None:
                 _fail(made, f"FreeSWITCH does not call: {event.body.strip()}")

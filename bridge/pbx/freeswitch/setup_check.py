@@ -1,13 +1,14 @@
 """What an operator still has to do to a FreeSWITCH before it can send calls here: asked of the FreeSWITCH itself, over its event socket."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from bridge.errors import Unavailable
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
+from bridge.pbx.freeswitch.facts import CODECS
 from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT
 from bridge.pbx.freeswitch.wire import Down, Up, Wire
@@ -62,7 +63,8 @@ async def _look(wire: Wire, options: FreeSwitchOptions, trunks: Sequence[TrunkCr
             await _fallback(wire),
             await _lease(wire),
             await _calls(wire),
-            *await _directory(wire, len(asked)),
+            *await _profiles(wire, has_to_ask=bool(asked)),
+            *(await _directory(wire, len(asked), options) if asked else ()),
             await _controller(wire),
         ]
     except Unavailable as error:
@@ -134,10 +136,57 @@ async def _calls(wire: Wire) -> Finding:
     return Finding(False, "FreeSWITCH does not tell which calls are up: a server that starts anew would not find its calls", todo)
 
 
-async def _directory(wire: Wire, asked: int) -> list[Finding]:
+async def _profiles(wire: Wire, *, has_to_ask: bool) -> list[Finding]:
+    """The SIP profiles as they are written. By which of them calls come here the dialplan knows: what some have wrong is no error."""
+    root = await _located(wire, "configuration configuration name sofia.conf")
+    profiles = {
+        profile.get("name", ""): {param.get("name", "").lower(): param.get("value", "") for param in profile.iter("param")}
+        for profile in (root.iter("profile") if root is not None else ())
+    }
+    if not profiles:
+        todo = "look at step 3 of dialplan/freeswitch/README.md yourself: codecs, and who makes a call's id"
+        return [Finding(None, "FreeSWITCH does not show its SIP profiles: nothing of them was looked at", todo)]
+    found = []
+    for wrong, says, todo in _PROFILE_RULES:
+        if bad := [name for name, said in profiles.items() if wrong(said)]:
+            everywhere = len(bad) == len(profiles)
+            found.append(Finding(False if everywhere else None, f"SIP profile {', '.join(bad)}: {says}", todo))
+    if has_to_ask and not any(_is_on(said, "auth-calls") for said in profiles.values()):
+        todo = "auth-calls=true in the SIP profile by which the callers of these trunks come"
+        found.append(Finding(False, "no SIP profile asks anybody for a password: nobody gets in by the trunks that have one", todo))
+    return found or [Finding(True, f"the SIP profiles leave codecs, calls' ids and audio to Roomline ({', '.join(profiles)})")]
+
+
+def _is_on(said: Mapping[str, str], name: str) -> bool:
+    return said.get(name, "").lower() in ("true", "yes", "on", "1", "enabled", "active", "allow", "t")
+
+
+def _has_none_of_ours(said: Mapping[str, str]) -> bool:
+    prefs = said.get("inbound-codec-prefs") or said.get("codec-prefs") or ""
+    # `PCMU@20i,G722`, or a variable that nobody has set, of which nothing can be said.
+    return prefs != "" and "$" not in prefs and not {name.partition("@")[0].strip().upper() for name in prefs.split(",")} & set(CODECS)
+
+
+_PROFILE_RULES: Final[Sequence[tuple[Callable[[Mapping[str, str]], bool], str, str]]] = (
+    (_has_none_of_ours, f"its callers have no codec in common with Roomline: it allows none of {', '.join(CODECS)}", "inbound-codec-prefs"),
+    (
+        lambda said: _is_on(said, "inbound-use-callid-as-uuid"),
+        "callers choose the ids of their calls, and Roomline takes none of those",
+        "take inbound-use-callid-as-uuid out of the profile",
+    ),
+    (
+        lambda said: any(_is_on(said, name) for name in ("inbound-bypass-media", "inbound-no-media", "inbound-proxy-media")),
+        "the audio of its calls does not come to FreeSWITCH, or not to be heard",
+        "take inbound-bypass-media and inbound-proxy-media out of the profile",
+    ),
+)
+
+
+async def _directory(wire: Wire, asked: int, options: FreeSwitchOptions) -> list[Finding]:
     """Where FreeSWITCH would ask; whether it gets an answer there only a call shows."""
-    if not asked:
-        return []
+    if not options.has_directory:
+        text = f"nobody gets in by the {asked} trunks with a password: nothing here answers what FreeSWITCH asks"
+        return [Finding(False, text, "set api.listen and api.directory.secret")]
     if (await wire.api("module_exists mod_xml_curl")).text != "true":
         return [Finding(False, f"mod_xml_curl is not loaded: nobody gets in by the {asked} trunks with a password", _BINDING)]
     found = await _located(wire, "configuration configuration name xml_curl.conf")

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.pbx.freeswitch.credentials import MOST_WAITING, Credentials
 from bridge.pbx.freeswitch.messages import Event
@@ -12,15 +14,33 @@ FORBIDDEN = {
 }  # fmt: skip
 
 
-def test_given_trunks_then_the_first_of_a_user_is_found_and_those_before_are_forgotten() -> None:
+async def refused(credentials: Credentials, called: str = "") -> str:
+    """The trunk for which the caller is told to have been refused; empty for none."""
+    credentials.heard(Event(FORBIDDEN | {"from-user": called}))
+    try:
+        async with asyncio.timeout(0.01):
+            return (await anext(credentials.refusals())).trunk_id
+    except TimeoutError:
+        return ""
+
+
+async def test_given_trunks_then_those_before_are_forgotten() -> None:
     credentials = Credentials()
-    assert credentials.find("carrier") is None
+    assert await refused(credentials) == ""
     credentials.keep([FIRST, SECOND])
-    assert credentials.find("carrier") is FIRST
+    assert await refused(credentials) == "ST_1"
     credentials.keep([SECOND])
-    assert credentials.find("carrier") is SECOND
+    assert await refused(credentials) == "ST_2"
     credentials.keep([])
-    assert credentials.find("carrier") is None
+    assert await refused(credentials) == ""
+
+
+@pytest.mark.parametrize(("called", "trunk"), [("+15550101", "ST_2"), ("+1 (555) 0102", "ST_3"), ("+15550199", "ST_4"), ("", "ST_4")])
+async def test_given_trunks_with_one_user_then_it_is_the_one_whose_number_was_called(called: str, trunk: str) -> None:
+    credentials = Credentials()
+    numbers = {"ST_2": ("+15550101",), "ST_3": ("+15550102",), "ST_4": ()}
+    credentials.keep([TrunkCredentials(name, "carrier", "secret", numbers=of_it) for name, of_it in numbers.items()])
+    assert await refused(credentials, called) == trunk
 
 
 async def test_given_a_caller_with_a_wrong_password_then_it_is_told_and_nothing_of_it() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.errors import CannotDial, LegGone, Unavailable
 from bridge.model.credentials import TrunkCredentials
@@ -357,8 +358,22 @@ async def test_given_a_callee_who_answers_when_nobody_is_there_any_more_then_the
 async def test_given_trunks_with_credentials_then_those_that_the_pbx_knows_itself_are_not_asked_for(server: FreeSwitchServer) -> None:
     async with exchange(server, trusted_users={"a": "ST_1"}) as on:
         on.pbx.keep_credentials([TrunkCredentials("ST_1", "one", "x"), TrunkCredentials("ST_2", "two", "y")])
-        assert on.pbx.credentials.find("one") is None
-        assert on.pbx.credentials.find("two") is not None
+        for user in ("one", "two"):
+            headers = {"Event-Name": "CUSTOM", "Event-Subclass": "sofia::register_attempt", "auth-result": "FORBIDDEN"}
+            server.send(event(headers | {"username": user}))
+        async with asyncio.timeout(5):
+            assert (await anext(on.pbx.refusals())).trunk_id == "ST_2"
+
+
+@pytest.mark.parametrize(("has_directory", "trunk", "says"), [(False, "ST_2", 1), (False, "ST_1", 0), (True, "ST_2", 0)])
+async def test_given_trunks_with_credentials_that_nothing_answers_for_then_it_is_said_once(
+    server: FreeSwitchServer, has_directory: bool, trunk: str, says: int
+) -> None:
+    with capture_logs() as logs:
+        async with exchange(server, trusted_users={"a": "ST_1"}, has_directory=has_directory) as on:
+            for _ in range(2):
+                on.pbx.keep_credentials([TrunkCredentials(trunk, "two", "y")])
+    assert len([line for line in logs if "api.directory" in line["event"]]) == says
 
 
 async def test_given_a_caller_whom_the_pbx_turned_away_then_it_is_told(server: FreeSwitchServer) -> None:

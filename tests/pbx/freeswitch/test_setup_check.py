@@ -21,10 +21,24 @@ DIALPLAN = (dialplan_folder() / "roomline.xml").read_text()
 CONTEXT = DIALPLAN[DIALPLAN.index("<context") : DIALPLAN.index("</include>")]
 BINDING = (dialplan_folder() / "xml_curl.conf.xml").read_text().partition("-->")[2].strip()
 
+PROFILES = """<configuration name="sofia.conf"><profiles>
+<profile name="carriers"><settings>
+<param name="inbound-codec-prefs" value="OPUS,PCMU@20i"/><param name="auth-calls" value="true"/></settings></profile>
+<profile name="phones"><settings><param name="dialplan" value="XML"/></settings></profile></profiles></configuration>"""
+
+
+def with_profile(param: str, value: str, *, everywhere: bool = False) -> dict[str, str]:
+    """What is said where the phones' profile, or each, has this too."""
+    more = f'<settings><param name="{param}" value="{value}"/>'
+    before = "<settings>" if everywhere else '<profile name="phones"><settings>'
+    return {"xml_locate configuration configuration name sofia.conf": PROFILES.replace(before, before.replace("<settings>", more))}
+
+
 GOOD: Mapping[str, str] = {
     "xml_locate dialplan context name roomline": CONTEXT,
     "xml_locate dialplan context name default": "<context name='default'/>",
     "xml_locate configuration configuration name xml_curl.conf": BINDING.replace("CHANGE-ME", DIRECTORY_SECRET),
+    "xml_locate configuration configuration name sofia.conf": PROFILES,
     "global_getvar roomline_fallback": "5000 XML default",
     "global_getvar roomline_heartbeat": "-ERR no reply",
     "sched_api +60 roomline-check echo": "+OK Added: 7",
@@ -95,6 +109,12 @@ async def test_given_a_freeswitch_that_has_everything_then_it_is_said_and_no_cal
         ({"xml_locate dialplan context name default": "-ERR"}, "the fallback 5000 XML default is not in the dialplan"),
         ({"sched_api +60 roomline-check echo": "-ERR unknown command"}, "a call would have no lease"),
         ({"show channels as json": "-ERR Cannot get a DB handle"}, "does not tell which calls are up"),
+        (with_profile("inbound-use-callid-as-uuid", "true", everywhere=True), "SIP profile carriers, phones: callers choose the ids"),
+        (with_profile("inbound-bypass-media", "yes", everywhere=True), "does not come to FreeSWITCH"),
+        (
+            {"xml_locate configuration configuration name sofia.conf": PROFILES.replace('value="true"', 'value="false"')},
+            "no SIP profile asks anybody for a password",
+        ),
         ({"module_exists mod_xml_curl": "false"}, "mod_xml_curl is not loaded: nobody gets in by the 1 trunks"),
         ({"xml_locate configuration configuration name xml_curl.conf": "<configuration/>"}, "mod_xml_curl does not ask Roomline"),
         ({"xml_locate configuration configuration name xml_curl.conf": BINDING}, "has no secret"),
@@ -109,6 +129,36 @@ async def test_given_something_missing_then_it_is_found_with_what_to_do(server: 
     assert len(found) == 1
     assert says in found[0].text
     assert found[0].todo
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        (with_profile("inbound-codec-prefs", "OPUS,VP8"), "SIP profile phones: its callers have no codec in common"),
+        (with_profile("codec-prefs", "GSM@20i"), "SIP profile phones: its callers have no codec in common"),
+        (with_profile("inbound-use-callid-as-uuid", "true"), "SIP profile phones: callers choose the ids"),
+        (with_profile("inbound-proxy-media", "true"), "SIP profile phones: the audio of its calls"),
+        ({"xml_locate configuration configuration name sofia.conf": "-ERR"}, "nothing of them was looked at"),
+    ],
+)
+async def test_given_a_profile_by_which_nobody_may_come_then_it_is_said_which(
+    server: FreeSwitchServer, said: dict[str, str], says: str
+) -> None:
+    (found,) = (finding for finding in await look(server, said) if not finding.ok)
+    assert found.ok is None
+    assert says in found.text
+    assert found.todo
+
+
+@pytest.mark.parametrize("prefs", ["$${codecs}", "pcma", "G722,OPUS"])
+async def test_given_codecs_that_may_do_then_nothing_is_said(server: FreeSwitchServer, prefs: str) -> None:
+    assert all(finding.ok for finding in await look(server, with_profile("inbound-codec-prefs", prefs)))
+
+
+async def test_given_nothing_that_answers_for_trunks_with_a_password_then_it_is_found(server: FreeSwitchServer) -> None:
+    (text,) = wrong(await look(server, {}, TRUNK, has_directory=False))
+    assert "nobody gets in by the 1 trunks with a password" in text
+    assert wrong(await look(server, {}, has_directory=False)) == []
 
 
 async def test_given_no_trunk_that_asks_for_a_password_then_nothing_is_said_of_it(server: FreeSwitchServer) -> None:
