@@ -3,10 +3,13 @@
 import re
 from datetime import timedelta
 from enum import IntEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
+
+LONGEST_DURATION: Final = timedelta(seconds=315_576_000_000)
+"""Protobuf's, some 10,000 years."""
 
 _SECONDS = re.compile(r"(-?)([0-9]{1,9})(?:\.([0-9]{1,9}))?s")
 
@@ -34,7 +37,15 @@ def _write_duration(value: timedelta) -> str:
     return f"{'-' if microseconds < 0 else ''}{seconds}{'.' if digits else ''}{digits}s"
 
 
-Duration = Annotated[timedelta, BeforeValidator(_read_duration), PlainSerializer(_write_duration, when_used="json")]
+def _check_length(value: timedelta) -> timedelta:
+    if abs(value) > LONGEST_DURATION:
+        raise ValueError(f"is longer than {LONGEST_DURATION.days} days")
+    return value
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(_read_duration), AfterValidator(_check_length), PlainSerializer(_write_duration, when_used="json")
+]
 """Protobuf's Duration: "10s", "0.5s", a number of seconds, or ISO 8601. Written with 0, 3 or 6 digits after the point, as protobuf does."""
 
 

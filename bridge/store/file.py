@@ -62,24 +62,25 @@ class FileStore:
         async with self._loading:
             signature = _signature(self._path)
             if signature != self._signature:
-                self._signature = signature
-                await self._read_anew()
+                await self._read_anew(signature)
         return self.contents.inventory
 
     async def reload(self) -> None:
         """Read it though its date may be the same. One reading follows the other."""
         async with self._loading:
-            self._signature = _signature(self._path)
-            await self._read_anew()
+            await self._read_anew(_signature(self._path))
         self._watch.look_now()
 
-    async def _read_anew(self) -> None:
+    async def _read_anew(self, signature: _Signature) -> None:
+        """Only what was read to its end counts as read: who asked may go away in the middle."""
         try:
             self.contents = await asyncio.to_thread(self._load)
         except ConfigurationError as error:
+            self._signature = signature
             self.trouble = f"the configuration is wrong: what was read last stays\n{error}"
             log.error("the configuration is wrong: what was read last stays", error=str(error))
             return
+        self._signature = signature
         self.trouble = ""
         inventory = self.contents.inventory
         log.info("trunks, rules and numbers read anew", trunks=len(inventory.inbound_trunks), rules=len(inventory.dispatch_rules))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import Error as JsonError
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
 from livekit.protocol import sip
@@ -49,8 +50,12 @@ def decoded(model: type[_Model], stored: bytes) -> _Model:
 
 def of_message(model: type[_Model], message: Message) -> _Model:
     """Fields that only a newer LiveKit has are left out. Raises NotUnderstood."""
-    # Numbers for enums: a model reads both, and one field of LiveKit's is a number with us (a SIP status).
-    fields = MessageToDict(message, preserving_proto_field_name=True, use_integers_for_enums=True)
+    try:
+        # Numbers for enums: a model reads both, and one field of LiveKit's is a number with us (a SIP status).
+        fields = MessageToDict(message, preserving_proto_field_name=True, use_integers_for_enums=True)
+    except (JsonError, ValueError, TypeError):
+        # The wire has room for lengths and times that protobuf itself does not take for any. The error's words would show them.
+        raise NotUnderstood(f"a {message.DESCRIPTOR.name} in which a length, a time or a text is none") from None
     try:
         return model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
     except ValidationError as error:

@@ -158,13 +158,16 @@ class RedisObjects:
 
     def _load(self) -> None:
         try:
-            pipe = self._connected().pipeline()
-            for key in KEYS:
-                pipe.hgetall(key)
-            found: list[dict[bytes, bytes]] = pipe.execute()
+            self._load_all()
         except BaseException:
             self._guard = None  # what it has told is lost
             raise
+
+    def _load_all(self) -> None:
+        pipe = self._connected().pipeline()
+        for key in KEYS:
+            pipe.hgetall(key)
+        found: list[dict[bytes, bytes]] = pipe.execute()
         changed: dict[str, dict[str, Any]] = {}
         hashes: dict[str, _Stored] = {}
         for kind, entries in zip(KINDS, found, strict=True):

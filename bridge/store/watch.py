@@ -1,5 +1,5 @@
 """Word of changes for stores that have to be asked: one look after the other, at once after a change of our own. While a store is away,
-what was read last stays, and that is said once.
+what was read last stays, and that is said once. The same goes for a look that fails by a fault of ours: whoever follows goes on following.
 """
 
 import asyncio
@@ -55,6 +55,11 @@ class Watch:
             if not self.trouble:
                 log.error("the store cannot be read: what was read last stays", store=self._name, error=str(error))
             self.trouble = str(error)
+            return None
+        except Exception:
+            if not self.trouble:
+                log.exception("a fault of ours while the store was read: what was read last stays", store=self._name)
+            self.trouble = f"a fault of ours while {self._name} was read: the log has it"
             return None
         if self.trouble:
             log.info("the store can be read again", store=self._name)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from livekit import api
 from livekit.protocol import models, sip
 from livekit.protocol.models import ListUpdate
@@ -155,6 +156,7 @@ async def test_given_the_deprecated_form_then_the_rule_is_the_same_and_kept_as_i
 
 FORBIDDEN_HEADER = inbound("+1", headers={"Call-ID": "y"})
 NO_NUMBER = sip.SIPOutboundTrunkInfo(address="a")
+TOO_LONG = Duration(seconds=2**60)
 NO_KIND = sip.SIPDispatchRuleInfo(rule=sip.SIPDispatchRule())
 
 
@@ -165,6 +167,9 @@ NO_KIND = sip.SIPDispatchRuleInfo(rule=sip.SIPDispatchRule())
         (lambda s: create_inbound(s, name="open to all"), "invalid_argument"),
         (lambda s: create_inbound(s, "+1", sip_trunk_id="ST_x"), "invalid_argument"),
         (lambda s: s.create_inbound_trunk(sip.CreateSIPInboundTrunkRequest(trunk=FORBIDDEN_HEADER)), "invalid_argument"),
+        (lambda s: create_inbound(s, "+1", ringing_timeout=TOO_LONG), "invalid_argument"),
+        (lambda s: create_inbound(s, "+1", max_call_duration=Duration(seconds=1, nanos=-1)), "invalid_argument"),
+        (lambda s: create_rule(s, direct("r", created_at=Timestamp(seconds=-(2**60)))), "invalid_argument"),
         (lambda s: s.create_outbound_trunk(sip.CreateSIPOutboundTrunkRequest(trunk=NO_NUMBER)), "invalid_argument"),
         (lambda s: s.create_dispatch_rule(sip.CreateSIPDispatchRuleRequest()), "invalid_argument"),
         (lambda s: create_rule(s, NO_KIND), "invalid_argument"),

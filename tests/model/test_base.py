@@ -25,6 +25,17 @@ def test_given_a_duration_when_it_is_read_then_no_part_of_it_is_lost_towards_zer
     assert MediaConfig.model_validate({"media_timeout": text}).media_timeout == length
 
 
+@pytest.mark.parametrize("text", ["999999999s", 315_576_000_000, -315_576_000_000])
+def test_given_the_longest_duration_there_is_then_it_is_one(text: str | int) -> None:
+    assert MediaConfig.model_validate({"media_timeout": text}).media_timeout is not None
+
+
+@pytest.mark.parametrize("text", [315_576_000_001, -315_576_000_001, 1e300, "P99999999999D"])
+def test_given_a_duration_that_protobuf_has_no_place_for_then_it_is_refused(text: str | float) -> None:
+    with pytest.raises(ValidationError):
+        MediaConfig.model_validate({"media_timeout": text})
+
+
 @pytest.mark.parametrize(
     ("length", "text"),
     [

@@ -1,18 +1,20 @@
 """The objects in roomline.yaml: always there, nobody's to write but their owner's, read anew when the file changes."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.objects import configured_objects, open_objects
+from bridge.objects import configured_objects, contents_of, open_objects
 from bridge.settings import Settings
 from bridge.store.combined import CombinedStore
-from bridge.store.file import FileStore
+from bridge.store.file import FileContents, FileStore
 from bridge.store.port import Edit, Inventory, ReadOnlyObject, WatchedStore
 from bridge.store.sqlite_objects import SqliteObjects
+from bridge.store.watch import Watch
 from tests.store.objects import delete, next_where, put, room_of, rule
 
 RULE = "dispatch_rules: [{{sip_dispatch_rule_id: SDR_file, rule: {{dispatch_rule_direct: {{room_name: {room}}}}}}}]\n"
@@ -82,6 +84,45 @@ async def test_given_a_broken_file_then_the_last_good_one_stays_and_it_is_said_o
     write(path, RULE.format(room="mended"))
     assert room_of(await file.read(), "SDR_file") == "mended"
     assert file.trouble == ""
+
+
+async def test_given_who_asked_goes_away_while_a_changed_file_is_read_then_the_next_one_gets_what_it_says(path: Path) -> None:
+    reading, going_on = threading.Event(), threading.Event()
+
+    def slowly() -> FileContents:
+        reading.set()
+        assert going_on.wait(10)
+        return contents_of(Settings.load(path, {}).sound())
+
+    file = FileStore(path, contents_of(Settings.load(path, {}).sound()), slowly)
+    write(path, RULE.format(room="second"))
+    for ask in (file.read, file.reload):
+        asking = asyncio.create_task(ask())
+        await asyncio.to_thread(reading.wait, 10)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        reading.clear()
+    going_on.set()
+    assert room_of(await file.read(), "SDR_file") == "second"
+
+
+async def test_given_a_fault_of_ours_while_it_is_read_then_it_is_logged_once_and_who_follows_goes_on(file: FileStore, path: Path) -> None:
+    faults = 3
+
+    async def look() -> Inventory:
+        nonlocal faults
+        faults -= 1
+        if faults >= 0:
+            raise ZeroDivisionError("geheim")
+        return await file.read()
+
+    watch = Watch("the store", look, 0.01)
+    with capture_logs() as logs:
+        async with asyncio.timeout(5):
+            assert room_of(await anext(watch.changes()), "SDR_file") == "first"
+    assert [line["log_level"] for line in logs] == ["error", "info"]
+    assert (faults, watch.trouble) == (-1, "")
 
 
 async def test_given_file_and_store_then_both_count_and_the_files_are_told_where_they_stand(both: WatchedStore, path: Path) -> None:

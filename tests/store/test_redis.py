@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 from livekit.protocol import sip
 from redis import Redis
 from structlog.testing import capture_logs
@@ -108,6 +110,14 @@ async def test_given_garbage_then_it_is_passed_over_said_once_and_never_destroye
         "SDR_other": sip.SIPDispatchRuleInfo(sip_dispatch_rule_id="SDR_x").SerializeToString(),
         "SDR_enum": sip.SIPDispatchRuleInfo(sip_dispatch_rule_id="SDR_enum", media_encryption=77).SerializeToString(),  # type: ignore[arg-type]  # of a newer LiveKit
     }
+    garbage |= {
+        name: sip.SIPDispatchRuleInfo(sip_dispatch_rule_id=name, created_at=when).SerializeToString()
+        for name, when in {"SDR_later": Timestamp(seconds=2**60), "SDR_never": Timestamp(nanos=-1)}.items()
+    }
+    trunk = sip.SIPInboundTrunkInfo(
+        sip_trunk_id="ST_long", ringing_timeout=Duration(seconds=2**60), max_call_duration=Duration(seconds=1, nanos=-1)
+    )
+    raw.hset("sip_inbound_trunk", "ST_long", trunk.SerializeToString())
     raw.hset("sip_dispatch_rule", mapping=garbage)  # type: ignore[arg-type]  # names as bytes are fine
     raw.hset("roomline:phone_number", "PN_bad", b'{"e164_format": "+1", "geheim": 1}')
     with capture_logs() as logs:
@@ -115,8 +125,11 @@ async def test_given_garbage_then_it_is_passed_over_said_once_and_never_destroye
             assert set((await store.change(put(rule("SDR_a", metadata=str(number))))).dispatch_rules) == {"SDR_a"}
         await store.change(delete(rule("SDR_a")))
         assert await store.read() == Inventory()
-    assert sorted(line["field"] for line in logs) == sorted(["\\xff\\xfe", "PN_bad", "SDR_bad", "SDR_enum", "SDR_other", "SDR_utf8"])
+    told = ["\\xff\\xfe", "PN_bad", "SDR_bad", "SDR_enum", "SDR_later", "SDR_never", "SDR_other", "SDR_utf8", "ST_long"]
+    assert sorted(line["field"] for line in logs) == sorted(told)
     assert "geheim" not in str(logs)
+    assert str(2**60) not in str(logs)
+    assert raw.hget("sip_inbound_trunk", "ST_long") == trunk.SerializeToString()
     assert raw.hgetall("sip_dispatch_rule") == {name.encode() if isinstance(name, str) else name: value for name, value in garbage.items()}
 
 
