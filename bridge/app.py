@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -32,13 +33,14 @@ from bridge.call.registry import Registry, new_call_id, random_letters
 from bridge.call.session import Story
 from bridge.call.throttle import Throttle
 from bridge.call.world import Surroundings
+from bridge.dispatch.conflicts import Problem, Severity
 from bridge.errors import ConfigurationError, Superseded, Unavailable
 from bridge.media.node import InProcessNode
 from bridge.media.port import Node
 from bridge.media.workers import START_PATIENCE, Workers
 from bridge.model.credentials import TrunkCredentials
 from bridge.node_app import make_clips, make_local_rooms
-from bridge.objects import configured_objects, open_objects
+from bridge.objects import configured_objects, open_objects, problems_together
 from bridge.pbx.port import Pbx
 from bridge.pbx_kinds import connect_pbx
 from bridge.rooms.livekit_lookup import LiveKitLookup
@@ -64,6 +66,7 @@ class Application:
         self._configured = configured_objects(loaded)
         self._routes = Routes()
         self._reload_asked = asyncio.Event()
+        self._told: frozenset[Problem] = frozenset()
         directory = self.settings.api.directory
         self._directory = Directory(directory.options(), self._store_is_away) if directory is not None else None
         self._stack = AsyncExitStack()
@@ -264,7 +267,17 @@ class Application:
             pbx.keep_credentials(credentials)
         if self._directory is not None:
             self._directory.keep(credentials)
-        await self._routes.follow(inventory, self._configured.contents.unknown_trunks)
+        if await self._routes.follow(inventory, self._configured.contents.unknown_trunks):
+            await self._tell_problems(inventory)
+
+    async def _tell_problems(self, inventory: Inventory) -> None:
+        """What the file's and the store's objects contradict one another in, and who is named and not there: each once while it is so."""
+        found = await asyncio.to_thread(problems_together, self.settings, self._configured.contents, inventory)
+        for problem in found:
+            if problem not in self._told:
+                level = logging.ERROR if problem.severity is Severity.ERROR else logging.WARNING
+                log.log(level, "objects do not go together", place=problem.place, why=problem.text)
+        self._told = frozenset(found)
 
     def _store_is_away(self) -> bool:
         """A file that is wrong is not: what was read of it last stays until somebody has mended it."""

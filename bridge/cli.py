@@ -17,7 +17,7 @@ import uvloop
 from bridge import cli_control
 from bridge.app import serve as serve_until_stopped
 from bridge.call.registry import random_letters
-from bridge.cli_objects import SourceArgument, export_objects, import_objects, own_objects
+from bridge.cli_objects import SourceArgument, check_objects, export_objects, import_objects, own_objects
 from bridge.configuration import is_readable_by_others
 from bridge.dispatch.explain import explain as explain_call
 from bridge.errors import ConfigurationError, RoomlineError, Superseded, Unavailable
@@ -33,6 +33,7 @@ from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
 from bridge.shipped import copy_shipped, shipped_folders
 from bridge.store.inventory import directory_of, inbound_trunks
+from bridge.store.port import Inventory
 from bridge.store.sqlite import SqliteStore
 
 SUPERSEDED = 3
@@ -113,7 +114,7 @@ def node(
 @cli.command(epilog="Example: roomline check -c roomline.yaml")
 def check(
     config: ConfigOption = None,
-    offline: Annotated[bool, typer.Option("--offline", help="ask neither the PBX nor LiveKit")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="ask nobody over the network: neither the PBX nor LiveKit, nor Redis")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read the configuration, ask the PBX and LiveKit, and say what is wrong and what to do. Exit status 0: calls can come."""
@@ -126,15 +127,17 @@ def check(
         counts = loaded.settings
         text = f"{loaded.file.path}: {len(counts.trunks)} trunks, {len(counts.dispatch_rules)} rules, {len(counts.phone_numbers)} numbers"
         findings.insert(0, Finding(True, text))
-        if not counts.dispatch_rules:
-            findings.append(Finding(None, "there is no dispatch rule: every caller gets 404", "add one to dispatch_rules"))
-    if not offline:
-        credentials: list[TrunkCredentials] = []
+    inventory = Inventory()
+    # A store in a file is read in any case.
+    if not (offline and loaded.settings.store_is_a_server):
         try:
-            trunks = inbound_trunks(own_objects(loaded)).values()
-            credentials = [TrunkCredentials.of(trunk) for trunk in trunks if trunk.asks_for_credentials]
+            inventory = own_objects(loaded)
+            findings += check_objects(loaded, inventory)
         except Unavailable as error:
             findings.append(Finding(False, str(error), "until then the server does not start"))
+    if not offline:
+        trunks = inbound_trunks(inventory).values()
+        credentials = [TrunkCredentials.of(trunk) for trunk in trunks if trunk.asks_for_credentials]
         for pbx in loaded.settings.pbx:
             found = asyncio.run(check_pbx(pbx, credentials, serves_directory=loaded.settings.api.directory is not None))
             findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]

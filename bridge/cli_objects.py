@@ -5,15 +5,18 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bridge.configuration import ENVIRONMENT_PREFIX, read_configuration
+from bridge.dispatch.conflicts import Severity
 from bridge.errors import ConfigurationError
 from bridge.livekit_objects import read_livekit
-from bridge.objects import configured_objects, contents_of, open_objects, open_store
+from bridge.model.finding import Finding
+from bridge.objects import configured_objects, contents_of, open_objects, open_store, problems_together
 from bridge.rooms.livekit_token import LiveKitAccess
 from bridge.settings import LIVEKIT_VARIABLES, SQLITE, Loaded
 from bridge.store.exchange import Fate, Plan, from_data, plan, to_text
@@ -66,6 +69,15 @@ def export_objects(loaded: Loaded, source: str | None, target: Path | None, *, a
 def own_objects(loaded: Loaded) -> Inventory:
     """All that decides calls: the file's and the store's. Raises Unavailable."""
     return asyncio.run(_own(loaded))[0]
+
+
+def check_objects(loaded: Loaded, inventory: Inventory) -> Sequence[Finding]:
+    """What is wrong with all that decides calls, beside what is wrong with the file alone."""
+    found = problems_together(loaded.settings, contents_of(loaded), inventory)
+    findings = [Finding(False if each.severity is Severity.ERROR else None, f"{each.place} {each.text}") for each in found]
+    if not inventory.dispatch_rules:
+        findings.append(Finding(None, "there is no dispatch rule: every caller gets 404", "add one to dispatch_rules, or to the store"))
+    return findings
 
 
 async def _own(loaded: Loaded) -> tuple[Inventory, tuple[str, ...]]:

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from bridge.settings import FILE_STORE, SQLITE, Loaded, Settings
+from bridge.dispatch.conflicts import Problem, problems
+from bridge.settings import FILE_STORE, SQLITE, Loaded, Settings, trusted_for_nothing
 from bridge.store.combined import CombinedStore
 from bridge.store.file import FileContents, FileStore
-from bridge.store.inventory import KINDS
+from bridge.store.inventory import KINDS, directory_of, inbound_trunks
 from bridge.store.port import Inventory, WatchedStore
 from bridge.store.redis import RedisObjects
 from bridge.store.sqlite_objects import SqliteObjects
@@ -30,6 +31,32 @@ def contents_of(loaded: Loaded) -> FileContents:
         for index, object_id in enumerate(kind.of(inventory))
     }
     return FileContents(inventory, settings.unknown_trunks, places)
+
+
+def problems_together(settings: Settings, contents: FileContents, inventory: Inventory) -> tuple[Problem, ...]:
+    """What is wrong with all the objects there are, the file's and the store's, beside what is wrong with the file's alone: that its reader
+    has said (`Loaded`). A second's work where there are 100,000."""
+    if settings.store == FILE_STORE:
+        return ()
+
+    def found(those: Inventory, *, complete: bool) -> tuple[Problem, ...]:
+        directory = directory_of(those, contents.unknown_trunks)
+        ids = {
+            "trunks": [("sip_inbound_trunk", trunk.sip_trunk_id) for trunk in directory.trunks],
+            "dispatch_rules": [("sip_dispatch_rule", rule.sip_dispatch_rule_id) for rule in directory.rules],
+            "phone_numbers": [("phone_number", number.id) for number in directory.phone_numbers],
+        }
+
+        def name(section: str, position: int) -> str:
+            kind, object_id = ids[section][position]
+            where = contents.places.get((kind, object_id))
+            return f"{object_id} ({where})" if where else object_id
+
+        return problems(directory, name, complete=complete)
+
+    of_file = set(found(contents.inventory, complete=False))
+    together = [problem for problem in found(inventory, complete=True) if problem not in of_file]
+    return (*together, *trusted_for_nothing(settings, inbound_trunks(inventory)))
 
 
 def configured_objects(loaded: Loaded) -> FileStore:

@@ -6,6 +6,7 @@ Calls ask `index`; who asks while a new one is built gets the answers of the old
 import asyncio
 import gc
 import secrets
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,17 +42,18 @@ class Routes:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
+        self._building = threading.Lock()
         self._following = asyncio.Lock()
         self._unknown_trunks = UnknownTrunks.ALLOW
         self.inventory = Inventory()
         self.index = Index(directory_of(self.inventory, self._unknown_trunks), self._key)
 
-    async def follow(self, inventory: Inventory, unknown_trunks: UnknownTrunks) -> None:
+    async def follow(self, inventory: Inventory, unknown_trunks: UnknownTrunks) -> bool:
         """Have these objects decide from now on. One time after the other, beside the calls. A few changed rules cost little, however many
-        others there are."""
+        others there are; returns whether there was more to it than that."""
         async with self._following:
             if inventory is self.inventory and unknown_trunks is self._unknown_trunks:
-                return
+                return False
             change = await asyncio.to_thread(_changed_rules, self.inventory, inventory)
             # Here on the loop no call is in the middle of a question.
             in_place = (
@@ -74,6 +76,7 @@ class Routes:
                 rules=len(inventory.dispatch_rules),
                 numbers=len(inventory.phone_numbers),
             )
+            return not in_place
 
     async def explain(self, caller: Caller, pin: str | None) -> Explanation:
         """What would become of this call, beside the calls there are. `pin`: what the caller enters; None before they are asked, "" for `#`
@@ -90,13 +93,14 @@ class Routes:
 
     def _built(self, inventory: Inventory, unknown_trunks: UnknownTrunks, same_rules: Index | None) -> Index:
         """In a thread of its own. A full collection there would hold the whole process up, the longer the more there is: none is made
-        meanwhile."""
-        thresholds = gc.get_threshold()
-        gc.set_threshold(*thresholds[:2], NO_FULL_COLLECTION)
-        try:
-            return Index(directory_of(inventory, unknown_trunks), self._key, same_rules=same_rules)
-        finally:
-            gc.set_threshold(*thresholds)
+        meanwhile. One after the other: whoever waited for the one before may have gone away."""
+        with self._building:
+            thresholds = gc.get_threshold()
+            gc.set_threshold(*thresholds[:2], NO_FULL_COLLECTION)
+            try:
+                return Index(directory_of(inventory, unknown_trunks), self._key, same_rules=same_rules)
+            finally:
+                gc.set_threshold(*thresholds)
 
 
 def _changed_rules(before: Inventory, after: Inventory) -> _ChangedRules | None:

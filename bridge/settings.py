@@ -5,7 +5,7 @@ Each part of Roomline defines its own options; here they get names, defaults and
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from bridge.call.throttle import Bucket, ThrottleOptions
 from bridge.call.world import StoryOptions
 from bridge.configuration import ConfigurationFile, Place, dotted, read_configuration, undotted
 from bridge.dispatch.addresses import parse_address, parse_mask
-from bridge.dispatch.conflicts import Severity, problems
+from bridge.dispatch.conflicts import Problem, Severity, problems
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.errors import ConfigurationError
 from bridge.media.node import NodeOptions
@@ -354,6 +354,11 @@ class Settings(BaseSettings):
         return Path(url.removeprefix(SQLITE))
 
     @property
+    def store_is_a_server(self) -> bool:
+        """It has to be asked over the network."""
+        return self.store != FILE_STORE and not self.store.startswith(SQLITE)
+
+    @property
     def written_files(self) -> tuple[Path, ...]:
         """The SQLite files, each once."""
         of_store = [Path(self.store.removeprefix(SQLITE))] if self.store.startswith(SQLITE) else []
@@ -412,7 +417,9 @@ class Loaded:
         self.file = file
         self.errors: list[str] = []
         self.warnings: list[str] = list(file.warnings)
-        for problem in problems(settings.directory()):
+        # What is named and does not stand here may lie in the store: whoever has read both looks (`objects.py`).
+        complete = settings.store == FILE_STORE
+        for problem in (*problems(settings.directory(), complete=complete), *(self._untrusted() if complete else ())):
             sentence = f"{file.where(undotted(problem.place))}: {problem.place} {problem.text}"
             (self.errors if problem.severity is Severity.ERROR else self.warnings).append(sentence)
         self._check_trunks()
@@ -473,13 +480,9 @@ class Loaded:
                     self.errors.append(
                         f"{self.file.where((section, index))}: {section}[{index}] is called {name}, as {section}[{first}] is"
                     )
-        known = {trunk.sip_trunk_id for trunk in self.settings.trunks}
-        for index, pbx in enumerate(self.settings.pbx):
-            key = pbx.trusted_key
-            for who, trunk_id in pbx.trusted.items():
-                if trunk_id not in known:
-                    where = self.file.where(("pbx", index, key, who))
-                    self.errors.append(f"{where}: pbx[{index}].{key}.{who}: there is no trunk {trunk_id!r}")
+
+    def _untrusted(self) -> Iterator[Problem]:
+        return trusted_for_nothing(self.settings, {trunk.sip_trunk_id for trunk in self.settings.trunks})
 
     def _check_media(self) -> None:
         """Audio by datagrams is anybody's who reaches the address; a name is looked at by the node."""
@@ -497,6 +500,15 @@ class Loaded:
         if self.errors:
             raise ConfigurationError("\n".join(self.errors))
         return self
+
+
+def trusted_for_nothing(settings: Settings, trunks: Collection[str]) -> Iterator[Problem]:
+    """Endpoints and users that stand for a trunk which is none of these."""
+    for index, pbx in enumerate(settings.pbx):
+        for who, trunk_id in pbx.trusted.items():
+            if trunk_id not in trunks:
+                where = f"pbx[{index}].{pbx.trusted_key}.{who}"
+                yield Problem(Severity.ERROR, where, f"there is no trunk {trunk_id!r}: its callers get in by none")
 
 
 def _livekit_from_environment(file: ConfigurationFile, environment: Mapping[str, str]) -> None:

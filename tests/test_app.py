@@ -16,11 +16,13 @@ import aiohttp
 import pytest
 from livekit import api
 from livekit.protocol import sip
+from structlog.testing import capture_logs
 
 from bridge.app import Application
 from bridge.dispatch.outcome import Accept
 from bridge.errors import ConfigurationError, Unavailable
 from bridge.model.caller import Caller
+from bridge.model.trunk import InboundTrunk
 from bridge.pbx.asterisk.pbx import HEARTBEAT
 from bridge.routes import FEW
 from bridge.settings import Loaded, Settings
@@ -141,6 +143,30 @@ async def test_given_a_rule_that_another_instance_writes_into_the_store_then_cal
                 await asyncio.sleep(0.01)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_given_objects_in_file_and_store_then_the_server_starts_and_says_once_what_does_not_go_together(tmp_path: Path) -> None:
+    path = configure(tmp_path, "phone_numbers: [{e164_format: '+2', sip_dispatch_rule_id: SDR_x}]\n")
+    path.write_text(path.read_text().replace("ami: {", "trusted_endpoints: {a: ST_s}, ami: {", 1))
+    trunk = InboundTrunk(sip_trunk_id="ST_s", numbers=("2",), auth_username="u", auth_password="geheim")
+    async with SqliteObjects(tmp_path / "roomline.db") as other:
+        with capture_logs() as logs:
+            async with Application(Settings.load(path, {}).sound()) as app:
+
+                def said() -> list[str]:
+                    return [f"{line['place']} {line['why']}" for line in logs if line["event"] == "objects do not go together"]
+
+                number = f"PN_config000000 ({path}:5)"
+                away = [f"{number} there is no dispatch rule 'SDR_x'", "pbx[0].trusted_endpoints.a there is no trunk 'ST_s'"]
+                assert [each.partition(":")[0] for each in said()] == [each.partition(":")[0] for each in away]
+                logs.clear()
+                await other.change(put(rule("SDR_x"), trunk))
+                for _ in range(2):
+                    await app.reload()
+                    (both,) = said()
+                    assert both.startswith(f"{number} +2 is also a number of trunk ST_s")
+                assert app._routes.index.authorise(Caller("1", "+2")).status == 403, "its password stands"
+        assert "geheim" not in str(logs)
 
 
 async def test_given_a_rule_made_over_the_api_then_calls_follow_it_within_a_second(tmp_path: Path) -> None:

@@ -11,7 +11,11 @@ import pytest
 import bridge.cli
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.record import CallRecord
+from bridge.model.rule import DirectRule, DispatchRule, Rule
+from bridge.model.trunk import InboundTrunk
+from bridge.store.port import Edit, StoredObject
 from bridge.store.sqlite import SqliteStore
+from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.freeswitch import FreeSwitchServer
 
 PIN, PASSWORD, SECRET = "80428617", "open sesame", "the manager's own"
@@ -129,6 +133,38 @@ def test_given_rules_that_contradict_then_check_names_the_line_and_fails(capsys:
     status, out, _ = run(capsys, "check", "--offline", "-c", config)
     assert status == 1
     assert f"✘ {config}:10: dispatch_rules[1]" in out
+
+
+def fill(path: Path, *objects: StoredObject) -> None:
+    async def write() -> None:
+        async with SqliteObjects(path) as store:
+            await store.change(lambda _: Edit(put=objects))
+
+    asyncio.run(write())
+
+
+def test_given_objects_in_file_and_store_then_check_looks_at_them_together(
+    capsys: pytest.CaptureFixture[str], config: Path, tmp_path: Path
+) -> None:
+    rule = Rule(dispatch_rule_direct=DirectRule(room_name="r"))
+    config.write_text(config.read_text().partition("trunks:")[0] + "phone_numbers: [{e164_format: '+2', sip_dispatch_rule_id: SDR_x}]\n")
+    _, out, _ = run(capsys, "check", "--offline", "-c", config)
+    assert "! there is no dispatch rule: every caller gets 404" in out
+    assert f"✘ PN_config000000 ({config}:5) there is no dispatch rule 'SDR_x': its callers get 404" in out
+    fill(tmp_path / "roomline.db", DispatchRule(sip_dispatch_rule_id="SDR_x", rule=rule))
+    assert (run(capsys, "check", "--offline", "-c", config)[:2]) == (
+        0,
+        f"✔ {config}: 0 trunks, 0 rules, 1 numbers\n\nThe configuration is sound; nobody was asked.\n",
+    )
+    trunk = InboundTrunk(sip_trunk_id="ST_s", numbers=("(2)",), auth_username="u", auth_password=PASSWORD)
+    fill(tmp_path / "roomline.db", trunk)
+    status, out, _ = run(capsys, "check", "--offline", "-c", config)
+    assert status == 1
+    assert f"✘ PN_config000000 ({config}:5) +2 is also a number of trunk ST_s" in out
+    config.write_text(config.read_text().replace("ami: {", "trusted_endpoints: {a: ST_s, b: ST_none}, ami: {", 1))
+    _, out, _ = run(capsys, "check", "--offline", "-c", config)
+    assert "✘ pbx[0].trusted_endpoints.b there is no trunk 'ST_none'" in out
+    assert "'ST_s'" not in out
 
 
 def test_given_json_then_check_tells_machines_the_same(capsys: pytest.CaptureFixture[str], config: Path) -> None:

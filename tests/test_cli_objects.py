@@ -11,9 +11,9 @@ from aiohttp import web
 from livekit.protocol import sip
 
 from bridge.cli import main
-from bridge.model.phone_number import PhoneNumber
+from bridge.model.phone_number import PhoneNumber, PhoneNumberStatus
 from bridge.model.rule import DispatchRule
-from bridge.model.trunk import InboundTrunk
+from bridge.model.trunk import InboundTrunk, LegacyKind, LegacyTrunk
 from bridge.store.exchange import Fate, from_data, plan, to_text
 from bridge.store.port import Edit, Inventory
 from bridge.store.sqlite_objects import SqliteObjects
@@ -109,7 +109,10 @@ def test_given_a_roomline_yaml_then_its_objects_are_imported_and_what_stands_her
 def test_given_objects_that_would_break_calls_then_they_are_skipped_and_it_is_said_why() -> None:
     there = Inventory(
         dispatch_rules={"SDR_a": rule("SDR_a", "a"), "SDR_moves": rule("SDR_moves", "m", pin="1")},
-        inbound_trunks={"ST_a": InboundTrunk(sip_trunk_id="ST_a", numbers=("+1",))},
+        inbound_trunks={
+            "ST_a": InboundTrunk(sip_trunk_id="ST_a", numbers=("+1",)),
+            "ST_gives": InboundTrunk(sip_trunk_id="ST_gives", numbers=("+5", "+6")),
+        },
         phone_numbers={"PN_a": PhoneNumber(id="PN_a", e164_format="+9")},
     )
     found = Inventory(
@@ -124,11 +127,21 @@ def test_given_objects_that_would_break_calls_then_they_are_skipped_and_it_is_sa
             "ST_b": InboundTrunk(sip_trunk_id="ST_b", numbers=("(1)",)),
             "ST_open": InboundTrunk(sip_trunk_id="ST_open"),
             "ST_c": InboundTrunk(sip_trunk_id="ST_c", numbers=("+2",)),
+            "ST_own": InboundTrunk(sip_trunk_id="ST_own", numbers=("+4", "(9)"), auth_username="u", auth_password="p"),
+            "ST_gets": InboundTrunk(sip_trunk_id="ST_gets", numbers=("+7",)),
+            "ST_gives": InboundTrunk(sip_trunk_id="ST_gives", numbers=("+6",)),
+        },
+        legacy_trunks={
+            "ST_old": LegacyTrunk(sip_trunk_id="ST_old", outbound_number="9"),
+            "ST_out": LegacyTrunk(sip_trunk_id="ST_out", outbound_number="9", kind=LegacyKind.TRUNK_OUTBOUND),
         },
         phone_numbers={
             "PN_b": PhoneNumber(id="PN_b", e164_format="+2"),
             "PN_c": PhoneNumber(id="PN_c", e164_format="9"),
             "PN_d": PhoneNumber(id="PN_d", e164_format="+3"),
+            "PN_e": PhoneNumber(id="PN_e", e164_format="+4"),
+            "PN_f": PhoneNumber(id="PN_f", e164_format="+5"),
+            "PN_free": PhoneNumber(id="PN_free", e164_format="+2", status=PhoneNumberStatus.PHONE_NUMBER_STATUS_RELEASED),
         },
     )
     made = plan(found, there, {})
@@ -145,10 +158,20 @@ def test_given_objects_that_would_break_calls_then_they_are_skipped_and_it_is_sa
         "PN_b": Fate.SKIPPED,
         "PN_c": Fate.SKIPPED,
         "PN_d": Fate.NEW,
+        "ST_own": Fate.SKIPPED,
+        "ST_gets": Fate.NEW,
+        "ST_gives": Fate.CHANGED,
+        "ST_old": Fate.SKIPPED,
+        "ST_out": Fate.NEW,
+        "PN_e": Fate.NEW,
+        "PN_f": Fate.NEW,
+        "PN_free": Fate.NEW,
     }
     assert all(line.why for line in made.lines if line.fate is Fate.SKIPPED)
     assert {line.id: line.why for line in made.lines}["ST_b"] == "takes the same calls as ST_a"
-    assert len(made.edit.put) == 4
+    assert {line.id: line.why for line in made.lines}["ST_own"] == "+9 is also the phone number PN_a, calls to which need no trunk"
+    assert {line.id: line.why for line in made.lines}["PN_b"] == "+2 is also a number of trunk ST_c"
+    assert len(made.edit.put) == sum(line.fate in (Fate.NEW, Fate.CHANGED) for line in made.lines)
     assert made.edit.delete == Edit().delete
 
 

@@ -237,7 +237,7 @@ def test_given_a_freeswitch_then_it_is_reached_by_its_event_socket(tmp_path: Pat
         ("esl: {port: 8021}", "", ":2: pbx[0].esl.secret: is missing"),
         ("esl: {secret: x, prot: 1}", "", ":2: pbx[0].esl.prot: there is no such key; did you mean port?"),
         ("esl: {secret: x}, ami: {secret: y}", "", ":2: pbx[0].ami: there is no such key; "),
-        ("esl: {secret: x}, trusted_users: {gw: ST_none}", "", ":2: pbx[0].trusted_users.gw: there is no trunk 'ST_none'"),
+        ("esl: {secret: x}, trusted_users: {gw: ST_none}", "store: file\n", ":2: pbx[0].trusted_users.gw there is no trunk 'ST_none'"),
         (
             "esl: {secret: x}",
             'media: {listen: "0.0.0.0:9092"}\n',
@@ -329,9 +329,20 @@ def test_given_objects_that_do_not_go_together_then_the_error_names_both_and_no_
 
 def test_given_a_trusted_endpoint_of_no_trunk_then_the_error_names_its_line(tmp_path: Path) -> None:
     path = tmp_path / "roomline.yaml"
-    path.write_text('pbx:\n  - name: hq\n    ami: {secret: "x"}\n    trusted_endpoints:\n      carrier-a: ST_nobody\n')
-    with pytest.raises(ConfigurationError, match=r"roomline.yaml:5: pbx\[0\].trusted_endpoints.carrier-a: there is no trunk 'ST_nobody'"):
+    path.write_text('pbx:\n  - name: hq\n    ami: {secret: "x"}\n    trusted_endpoints:\n      carrier-a: ST_nobody\nstore: file\n')
+    with pytest.raises(ConfigurationError, match=r"roomline.yaml:5: pbx\[0\].trusted_endpoints.carrier-a there is no trunk 'ST_nobody'"):
         Settings.load(path, {}).sound()
+
+
+def test_given_what_may_lie_in_the_store_then_only_a_file_that_is_all_there_is_has_to_have_it(tmp_path: Path) -> None:
+    objects = "dispatch_rules: [{trunk_ids: [ST_x], rule: {dispatch_rule_direct: {room_name: r}}}]\n"
+    numbers = 'phone_numbers: [{e164_format: "+1", sip_dispatch_rule_id: SDR_x}]\n'
+    for store in ("sqlite:///a.db", "redis://127.0.0.1/0"):
+        loaded = load(tmp_path, objects + numbers + f"store: {store}\n").sound()
+        assert loaded.warnings == []
+    loaded = load(tmp_path, objects + numbers + "store: file\n")
+    assert ["'SDR_x'" in error for error in loaded.errors] == [True]
+    assert ["'ST_x'" in warning for warning in loaded.warnings] == [True]
 
 
 def test_given_secrets_then_no_picture_of_the_settings_shows_them(tmp_path: Path) -> None:

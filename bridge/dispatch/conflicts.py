@@ -1,6 +1,6 @@
 """What contradicts itself in a set of trunks and rules (livekit-sip-semantics.md §2.3, §2.5), and what an operator should know of."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -124,6 +124,18 @@ def check_own_numbers(trunks: Iterable[InboundTrunk], numbers: Iterable[PhoneNum
                 raise Conflict(number.id, trunk.sip_trunk_id, what)
 
 
+def numbers_without_trunk(directory: Directory) -> Mapping[str, PhoneNumber]:
+    """The phone numbers whose calls need no trunk, normalised; of several of one number the first. One that a trunk names too is none of
+    them: whoever let both be, a call to it has to pass the trunk's password and addresses."""
+    of_trunks = {normalize_number(number) for trunk in directory.trunks for number in trunk.numbers}
+    found: dict[str, PhoneNumber] = {}
+    for number in directory.phone_numbers:
+        normal = normalize_number(number.e164_format)
+        if number.takes_calls and normal not in of_trunks:
+            found.setdefault(normal, number)
+    return found
+
+
 class Severity(StrEnum):
     """Whether calls suffer."""
 
@@ -133,33 +145,44 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something wrong in the operator's set. `place` is where (`dispatch_rules[2]`, by the order given), `text` what, and what to do."""
+    """Something wrong in the operator's set. `place` is where (as `Name` says it), `text` what, and what to do."""
 
     severity: Severity
     place: str
     text: str
 
 
-def problems(directory: Directory) -> tuple[Problem, ...]:
-    """Everything wrong with a set, in the order in which it was given."""
+Name = Callable[[str, int], str]
+"""What an object is called: from its section (`trunks`, `dispatch_rules`, `phone_numbers`) and its place in the order given."""
+
+
+def by_place(section: str, position: int) -> str:
+    """`dispatch_rules[2]`."""
+    return f"{section}[{position}]"
+
+
+def problems(directory: Directory, name: Name = by_place, *, complete: bool = True) -> tuple[Problem, ...]:
+    """Everything wrong with a set, in the order in which it was given. `complete`: there are no other objects, so that what is named and
+    not there is wrong too."""
     return (
-        *_trunk_problems(directory.trunks),
-        *_rule_problems(directory.rules, directory.trunks),
-        *_number_problems(directory),
+        *_trunk_problems(directory.trunks, name),
+        *_rule_problems(directory.rules, name),
+        *_number_problems(directory, name),
+        *(_missing(directory, name) if complete else ()),
     )
 
 
-def _trunk_problems(trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
+def _trunk_problems(trunks: tuple[InboundTrunk, ...], name: Name) -> Iterator[Problem]:
     taken: dict[TrunkKey, int] = {}
     for position, trunk in enumerate(trunks):
-        place = f"trunks[{position}]"
+        place = name("trunks", position)
         for key in trunk_keys(trunk):
             other = taken.setdefault(key, position)
             if other != position:
                 yield Problem(
                     Severity.ERROR,
                     place,
-                    f"takes the same calls as trunks[{other}] ({trunk_words(key)}); no call could be decided",
+                    f"takes the same calls as {name('trunks', other)} ({trunk_words(key)}); no call could be decided",
                 )
                 break
         if bool(trunk.auth_username) != bool(trunk.auth_password):
@@ -177,11 +200,10 @@ def _trunk_problems(trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
                 yield Problem(Severity.ERROR, f"{place}.allowed_addresses", f"{mask!r} is no address and no network")
 
 
-def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, ...]) -> Iterator[Problem]:
+def _rule_problems(rules: tuple[DispatchRule, ...], name: Name) -> Iterator[Problem]:
     taken: dict[RuleKey, int] = {}
-    known = {trunk.sip_trunk_id for trunk in trunks}
     for position, rule in enumerate(rules):
-        place = f"dispatch_rules[{position}]"
+        place = name("dispatch_rules", position)
         if rule.rule is None or rule.rule.kind is None:
             text = "says no room: give it a dispatch_rule_direct, dispatch_rule_individual or dispatch_rule_callee"
             yield Problem(Severity.ERROR, f"{place}.rule", text)
@@ -189,7 +211,7 @@ def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, 
         for key in rule_keys(rule):
             other = taken.setdefault(key, position)
             if other != position:
-                text = f"takes the same calls as dispatch_rules[{other}] ({_rule_words(key)}); every call that sees both gets 503"
+                text = f"takes the same calls as {name('dispatch_rules', other)} ({_rule_words(key)}); every call that sees both gets 503"
                 yield Problem(Severity.ERROR, place, text)
                 break
         contradiction = own_contradiction(rule)
@@ -199,31 +221,38 @@ def _rule_problems(rules: tuple[DispatchRule, ...], trunks: tuple[InboundTrunk, 
         if rule.pin and not can_be_entered(rule.pin):
             text = f"this PIN can never be entered: callers can press at most {PIN_LENGTH} of 0-9, * and a-d"
             yield Problem(Severity.ERROR, f"{place}.rule", text)
+        if "" in rule.trunk_ids:
+            yield Problem(Severity.ERROR, f"{place}.trunk_ids", "holds an empty id; leave trunk_ids out for a rule for any trunk")
+
+
+def _missing(directory: Directory, name: Name) -> Iterator[Problem]:
+    trunks = {trunk.sip_trunk_id for trunk in directory.trunks}
+    for position, rule in enumerate(directory.rules):
         for trunk_id in rule.trunk_ids:
-            if not trunk_id:
-                yield Problem(Severity.ERROR, f"{place}.trunk_ids", "holds an empty id; leave trunk_ids out for a rule for any trunk")
-            elif trunk_id not in known:
-                yield Problem(Severity.WARNING, f"{place}.trunk_ids", f"there is no trunk {trunk_id!r}")
+            if trunk_id and trunk_id not in trunks:
+                yield Problem(Severity.WARNING, f"{name('dispatch_rules', position)}.trunk_ids", f"there is no trunk {trunk_id!r}")
+    rules = {rule.sip_dispatch_rule_id for rule in directory.rules}
+    for position, number in enumerate(directory.phone_numbers):
+        rule_id = number.sip_dispatch_rule_id
+        if number.takes_calls and rule_id and rule_id not in rules:
+            yield Problem(Severity.ERROR, name("phone_numbers", position), f"there is no dispatch rule {rule_id!r}: its callers get 404")
 
 
-def _number_problems(directory: Directory) -> Iterator[Problem]:
-    # A call to a number of our own never reaches a trunk.
+def _number_problems(directory: Directory, name: Name) -> Iterator[Problem]:
     trunk_of = {normalize_number(number): trunk.sip_trunk_id for trunk in directory.trunks for number in trunk.numbers}
     known_rules = {rule.sip_dispatch_rule_id: bool(rule.trunk_ids) for rule in directory.rules}
     taken: dict[str, int] = {}
     for position, number in enumerate(directory.phone_numbers):
-        place, normal = f"phone_numbers[{position}]", normalize_number(number.e164_format)
+        place, normal = name("phone_numbers", position), normalize_number(number.e164_format)
         if not number.takes_calls:
             continue
         if normal in trunk_of:
-            text = f"{number.e164_format} is also a number of trunk {trunk_of[normal]}, whose password and addresses it would void"
-            yield Problem(Severity.ERROR, place, text)
+            text = f"{number.e164_format} is also a number of trunk {trunk_of[normal]}"
+            yield Problem(Severity.ERROR, place, f"{text}: calls to it go by that trunk, or they would get round its password")
         other = taken.setdefault(normal, position)
         if other != position:
-            yield Problem(Severity.ERROR, place, f"{number.e164_format} is phone_numbers[{other}] already")
-        if number.sip_dispatch_rule_id and number.sip_dispatch_rule_id not in known_rules:
-            yield Problem(Severity.ERROR, place, f"there is no dispatch rule {number.sip_dispatch_rule_id!r}")
-        elif known_rules.get(number.sip_dispatch_rule_id):
+            yield Problem(Severity.ERROR, place, f"{number.e164_format} is {name('phone_numbers', other)} already")
+        if known_rules.get(number.sip_dispatch_rule_id):
             text = f"its dispatch rule {number.sip_dispatch_rule_id!r} is for calls through trunks; a call to a phone number has none"
             yield Problem(Severity.ERROR, place, text)
 

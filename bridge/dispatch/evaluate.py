@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from bridge.dispatch import rules as rule_match
 from bridge.dispatch import trunks as trunk_match
-from bridge.dispatch.conflicts import Conflict
+from bridge.dispatch.conflicts import Conflict, numbers_without_trunk
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.dispatch.numbers import normalize_number
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
@@ -35,14 +35,13 @@ class PlainMatcher:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._numbers = numbers_without_trunk(directory)
         self._trunks = directory.trunks_by_id()
         self._rules = directory.rules_by_id()
 
     def authorise(self, caller: Caller) -> Verdict:
-        called = normalize_number(caller.called)
-        for number in self._directory.phone_numbers:
-            if number.takes_calls and normalize_number(number.e164_format) == called:
-                return own_number(number)
+        if number := self._numbers.get(normalize_number(caller.called)):
+            return own_number(number)
         looked_at = trunk_match.candidates(self._trunks, caller.called)
         try:
             match = trunk_match.match_trunk(looked_at, caller)

@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from bridge.dispatch.conflicts import numbers_without_trunk
 from bridge.dispatch.directory import Directory
 from bridge.dispatch.evaluate import (
     chosen_rule,
@@ -48,9 +49,7 @@ class Index:
         self._unknown_trunks = directory.unknown_trunks
         # PINs are looked up by a digest: how much of one is right cannot be heard from how long the answer takes. `key` is chance's
         # part of it (at most 64 bytes), which comes from outside.
-        self._phone_numbers = {
-            normalize_number(number.e164_format): number for number in reversed(directory.phone_numbers) if number.takes_calls
-        }
+        self._phone_numbers = numbers_without_trunk(directory)
         own_rules = {number.sip_dispatch_rule_id for number in self._phone_numbers.values() if number.sip_dispatch_rule_id}
         self._trunks = TrunkIndex(directory.trunks_by_id())
         self._rules: RuleIndex

@@ -4,7 +4,7 @@ Pure functions: where the objects come from and go to is `cli_objects.py`'s.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -19,7 +19,7 @@ from bridge.model.phone_number import PhoneNumber
 from bridge.model.rule import DispatchRule
 from bridge.model.trunk import InboundTrunk, LegacyTrunk, OutboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk, check_legacy_trunk, check_outbound_trunk, check_rule
-from bridge.store.inventory import KINDS, Kind, edited, objects
+from bridge.store.inventory import BY_MODEL, KINDS, Kind, edited, inbound_trunks, objects
 from bridge.store.port import Edit, Inventory, StoredObject
 
 _PREFIXES: Final[Mapping[str, str]] = {"dispatch_rules": "SDR_", "phone_numbers": "PN_"}
@@ -103,7 +103,7 @@ def plan(found: Inventory, there: Inventory, read_only: Mapping[tuple[str, str],
     """What an import of `found` into `there` does: what is there and not in `found` stays. `read_only`: where objects stand that cannot be
     written, by the name of their kind and their id. Skipped is what LiveKit refuses, and what would contradict something that is there or
     comes before it."""
-    rules, trunks, numbers = _Rules(found, there), _Trunks(found, there), _Numbers(found, there)
+    rules, trunks, numbers = _Rules(found, there), _Trunks(found, there), _Numbers(there)
     lines: list[Line] = []
     put: list[StoredObject] = []
     for kind, object_id, each in objects(found):
@@ -115,12 +115,13 @@ def plan(found: Inventory, there: Inventory, read_only: Mapping[tuple[str, str],
         if place := read_only.get((kind.name, object_id)):
             why = f"stands in {place}: change it there"
         else:
-            why = _invalid(each) or rules.objection(each) or trunks.objection(each) or numbers.objection(each)
+            why = _invalid(each) or numbers.objection(each) or rules.objection(each) or trunks.objection(each)
         if why:
             lines.append(Line(kind, object_id, name, Fate.SKIPPED, why))
             continue
         lines.append(Line(kind, object_id, name, Fate.NEW if before is None else Fate.CHANGED))
         put.append(each)
+        numbers.passed(each, before)
     return Plan(tuple(lines), Edit(put=tuple(put)))
 
 
@@ -181,19 +182,56 @@ class _Trunks:
 
 
 class _Numbers:
-    """A number of one's own takes its calls past the trunks: a trunk with it would lose its password."""
+    """A number of one's own takes its calls past the trunks: a trunk with it would lose its password. What is there counts until something
+    better has passed, since that may yet be skipped."""
 
-    def __init__(self, found: Inventory, there: Inventory) -> None:
-        trunks: Sequence[InboundTrunk] = (*there.inbound_trunks.values(), *found.inbound_trunks.values())
-        self._of_trunks = {normalize_number(number): trunk.sip_trunk_id for trunk in trunks for number in trunk.numbers}
-        self._own = {normalize_number(number.e164_format): number.id for number in there.phone_numbers.values() if number.takes_calls}
+    def __init__(self, there: Inventory) -> None:
+        self._of_trunks: dict[str, set[str]] = {}
+        self._own: dict[str, set[str]] = {}
+        for trunk in inbound_trunks(there).values():
+            self._note(trunk)
+        for number in there.phone_numbers.values():
+            self._note(number)
 
     def objection(self, found: StoredObject) -> str:
-        if not isinstance(found, PhoneNumber) or not found.takes_calls:
-            return ""
-        number = normalize_number(found.e164_format)
-        if number in self._of_trunks:
-            return f"{found.e164_format} is also a number of trunk {self._of_trunks[number]}"
-        if self._own.setdefault(number, found.id) != found.id:
-            return f"{found.e164_format} is {self._own[number]} already"
+        if isinstance(found, PhoneNumber):
+            for normal in _numbers_of(found):
+                if others := self._of_trunks.get(normal):
+                    return f"{found.e164_format} is also a number of trunk {min(others)}"
+                if others := self._own.get(normal, set()) - {found.id}:
+                    return f"{found.e164_format} is {min(others)} already"
+        else:
+            for normal in _numbers_of(found):
+                if others := self._own.get(normal):
+                    return f"{normal} is also the phone number {min(others)}, calls to which need no trunk"
         return ""
+
+    def passed(self, found: StoredObject, before: StoredObject | None) -> None:
+        """It is what counts, in place of what was there."""
+        if before is not None:
+            for normal in _numbers_of(before):
+                self._place(before)[normal].discard(_id_of(before))
+        self._note(found)
+
+    def _note(self, found: StoredObject) -> None:
+        for normal in _numbers_of(found):
+            self._place(found).setdefault(normal, set()).add(_id_of(found))
+
+    def _place(self, found: StoredObject) -> dict[str, set[str]]:
+        return self._own if isinstance(found, PhoneNumber) else self._of_trunks
+
+
+def _numbers_of(found: StoredObject) -> set[str]:
+    """Calls to which it takes."""
+    match found:
+        case PhoneNumber():
+            return {normalize_number(found.e164_format)} if found.takes_calls else set()
+        case InboundTrunk():
+            return set(map(normalize_number, found.numbers))
+        case LegacyTrunk() if (trunk := found.as_inbound()) is not None:
+            return set(map(normalize_number, trunk.numbers))
+    return set()
+
+
+def _id_of(found: StoredObject) -> str:
+    return BY_MODEL[type(found)].id_of(found)

@@ -8,6 +8,7 @@ import pytest
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.dispatch.evaluate import PlainMatcher, decide, masked, merged_media
 from bridge.dispatch.explain import explain
+from bridge.dispatch.index import Index
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, VerdictKind
 from bridge.dispatch.rules import Ask
 from bridge.dispatch.trace import SHOWN_CHARACTERS, Mismatch, Trace, shown
@@ -138,6 +139,16 @@ def test_given_a_number_of_our_own_when_it_has_a_rule_then_only_that_one_is_aske
     other = _decide(directory, Caller("1", "3"), no_pin=True)
     assert isinstance(other, Accept)
     assert other.room_name == "first"
+
+
+def test_given_a_number_of_our_own_that_is_a_trunk_s_too_then_the_trunk_s_password_stands() -> None:
+    trunk = InboundTrunk(sip_trunk_id="ST_a", numbers=("(2)",), auth_username="u", auth_password=PIN)
+    numbers = (PhoneNumber(e164_format="+2"), PhoneNumber(e164_format="+3"))
+    directory = Directory(trunks=(trunk,), rules=(_direct("SDR_a"),), phone_numbers=numbers)
+    for dispatcher in (PlainMatcher(directory), Index(directory)):
+        assert dispatcher.authorise(Caller("1", "+2")).status == 403
+        assert dispatcher.authorise(Caller("1", "+2", trunk_id="ST_a")).kind is VerdictKind.TRUNK
+        assert dispatcher.authorise(Caller("1", "+3")).kind is VerdictKind.PHONE_NUMBER
 
 
 def test_given_timeouts_of_a_trunk_when_accepted_then_defaults_and_bounds_hold() -> None:
