@@ -138,8 +138,9 @@ class Credentials:
         self._options = options
         self._pbx = pbx
         self._wanted: Mapping[str, tuple[ConfigObject, ...]] = {}
-        self._there: dict[str, tuple[ConfigObject, ...]] | None = None
-        """What Asterisk has, as far as it is known; None: not looked at yet."""
+        self._there: dict[str, tuple[ConfigObject, ...]] = {}
+        """What Asterisk has, as far as it is known; of those with nothing only that there may be something."""
+        self._looked = False
         self._news = asyncio.Event()
         self._said: set[tuple[str, str]] = set()
         self.trouble = ""
@@ -161,7 +162,7 @@ class Credentials:
 
     def look_again(self) -> None:
         """Asterisk may have been restarted, or restored from somewhere."""
-        self._there = None
+        self._looked = False
         self._news.set()
 
     def _say_once(self, trunk_id: str, why: str) -> None:
@@ -192,9 +193,12 @@ class Credentials:
 
     async def _bring_into_step(self, ari: Ari) -> None:
         wanted = self._wanted
-        if self._there is None:
-            # Of what is there only the names are known: all of it is made anew, or goes.
-            self._there = {trunk_id: () for name in await ari.endpoints() if (trunk_id := trunk_of(name))}
+        if not self._looked:
+            # Of what is there only the names are known: all of it is made anew, or goes. What was begun is not forgotten either: an auth
+            # alone is in no list.
+            listed = [trunk_id for name in await ari.endpoints() if (trunk_id := trunk_of(name))]
+            self._there = dict.fromkeys((*listed, *self._there), ())
+            self._looked = True
         there = self._there
         gone = [trunk_id for trunk_id in there if trunk_id not in wanted]
         new = [trunk_id for trunk_id, objects in wanted.items() if there.get(trunk_id) != objects]
@@ -237,6 +241,10 @@ async def _remove(ari: Ari, trunk_id: str) -> None:
 
 
 async def _remove_identifies(ari: Ari, trunk_id: str, first: int) -> None:
-    """Those from this place on: they lie in a row."""
-    while await ari.delete(ConfigObject("identify", f"{PREFIX}{trunk_id}-{first}")):
-        first += 1
+    """Those from this place on. They lie in a row: made from its beginning on, and gone from its end on, so that one that breaks off in the
+    middle leaves no gap behind which others would be overlooked."""
+    end = first
+    while await ari.attribute("identify", f"{PREFIX}{trunk_id}-{end}", "endpoint"):
+        end += 1
+    for place in reversed(range(first, end)):
+        await ari.delete(ConfigObject("identify", f"{PREFIX}{trunk_id}-{place}"))

@@ -63,7 +63,10 @@ async def _look(options: AriOptions) -> list[Finding]:
         except Unavailable as error:
             newer = "; an Asterisk older than 20.10, 21.5 or 22 has no match_request_uri" if "identify" in str(error) else ""
             return [Finding(False, str(error), f"{_SORCERY}{newer}")]
-    if "request_uri" not in order.split(","):
-        todo = f"in pjsip.conf: [global] type=global {_ORDER}=ip,request_uri,username,anonymous"
+    looks_at = [each.strip() for each in order.split(",")]
+    todo = f"in pjsip.conf: [global] type=global {_ORDER}=ip,request_uri,username,anonymous"
+    if "request_uri" not in looks_at:
         return [Finding(False, "Asterisk does not look at the called number to tell whom to ask for credentials", todo)]
+    if "anonymous" in looks_at[: looks_at.index("request_uri")]:
+        return [Finding(False, "Asterisk takes callers for anonymous before it looks at the called number: nobody is asked", todo)]
     return [Finding(True, "ARI keeps the trunks' credentials in Asterisk")]
