@@ -36,8 +36,9 @@ _PROVIDER_HEADERS = {
 
 
 def participant_attributes(accept: Accept, caller: Caller, status: str) -> dict[str, str]:
-    """Every attribute of the participant, in LiveKit's order: later ones win. Empty values are dropped at the join (§3.7). What a caller
-    sends beyond LiveKit's limit is dropped, longest first: a join must not fail of it."""
+    """Every attribute of the participant, in LiveKit's order: later ones win. An empty value is none, the trunk's id of a call without a
+    trunk among them (docs/differences.md). What a caller sends beyond LiveKit's limit is dropped, longest first: a join must not fail of
+    it."""
     attributes = {
         **accept.attributes,
         **_included_headers(caller, accept.include_headers),
@@ -47,7 +48,7 @@ def participant_attributes(accept: Accept, caller: Caller, status: str) -> dict[
         "sip.callIDFull": caller.sip_call_id,
         CALL_STATUS: status,
     }
-    return _bounded({name: value for name, value in attributes.items() if value or name == "sip.trunkID"})
+    return _bounded({name: value for name, value in attributes.items() if value})
 
 
 def _included_headers(caller: Caller, include: int) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The participant's attributes: what comes from where, and who wins (livekit-sip-semantics.md §2.6, §3.8)."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -43,9 +44,32 @@ def test_given_a_header_twice_then_the_last_is_included_and_the_first_is_mapped(
     assert (found["sip.h.x-one"], found["one"]) == ("last", "first")
 
 
-def test_given_empty_values_then_they_are_dropped_but_for_the_trunk() -> None:
+def test_given_empty_values_then_they_are_dropped_and_so_is_the_id_of_no_trunk() -> None:
+    """tests/real/test_livekit_seat.py shows that LiveKit takes an empty value for none."""
     found = participant_attributes(accept(attributes={"sip.trunkID": "", "empty": ""}), Caller("1", "2"), "active")
-    assert found == {"sip.trunkID": "", "sip.callStatus": "active"}
+    assert found == {"sip.callStatus": "active"}
+
+
+PROVIDERS = {
+    "X-Twilio-AccountSid": "sip.twilio.accountSid",
+    "X-Twilio-CallSid": "sip.twilio.callSid",
+    "X-call_leg_id": "sip.telnyx.callLegID",
+    "X-call_session_id": "sip.telnyx.callSessionID",
+    "X-Amzn-ConnectContactId": "sip.amazon.contactId",
+    "X-Amzn-ConnectInitialContactId": "sip.amazon.initialContactId",
+    "X-Amzn-SourceAccount": "sip.amazon.sourceAccount",
+    "X-Amzn-SourceArn": "sip.amazon.sourceArn",
+    "X-Amzn-TargetArn": "sip.amazon.targetArn",
+    "X-Lk-Test-Id": "lktest.id",
+}
+"""Headers that providers send, and the attributes they are (§3.8)."""
+
+
+@pytest.mark.parametrize("spelt", [str, str.lower, str.upper])
+def test_given_the_headers_of_providers_then_each_is_its_attribute_however_it_is_spelt(spelt: Callable[[str], str]) -> None:
+    caller = Caller("1", "2", headers={spelt(header): f"value of {header}" for header in PROVIDERS} | {"X-Other": "none of them"})
+    found = participant_attributes(accept(attributes={}), caller, "ringing")
+    assert found == {attribute: f"value of {header}" for header, attribute in PROVIDERS.items()} | {"sip.callStatus": "ringing"}
 
 
 def test_given_huge_and_hostile_headers_then_a_join_does_not_fail_of_them() -> None:
