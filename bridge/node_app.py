@@ -5,6 +5,7 @@ Put together here from the same configuration file that the server reads. What i
 
 import asyncio
 import signal
+from pathlib import Path
 
 import structlog
 
@@ -15,6 +16,7 @@ from bridge.media.node_server import NodeServer
 from bridge.media.port import ClipName
 from bridge.media.prompts import Prompts
 from bridge.media.tones import Tones
+from bridge.media.worker_log import begin_anew_when_full, log_beside
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions
 from bridge.rooms.port import RoomService
 from bridge.settings import Settings
@@ -28,6 +30,8 @@ UNNEEDED_AFTER = 30.0
 """Seconds, beyond the orphan limit, that a node started by a server waits for a controller when it carries no call."""
 
 _LOOK_EVERY = 0.5
+
+_LOG_LOOKED_AT_EVERY = 5.0
 
 
 async def serve_node(settings: Settings, place: int, *, started_by_server: bool) -> None:
@@ -55,10 +59,11 @@ async def serve_node(settings: Settings, place: int, *, started_by_server: bool)
             log.info("node serves", place=place, port=node.port, controller=settings.media.socket(place).name)
             alone = asyncio.create_task(_until_unneeded(node, server, leaving, settings.media.orphan_limit, wait=started_by_server))
             ended = asyncio.create_task(ending.wait())
+            logging = asyncio.create_task(_keep_log_short(log_beside(settings.media.socket(place))))
             await asyncio.wait({alone, ended}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (alone, ended):
+            for task in (alone, ended, logging):
                 task.cancel()
-            await asyncio.gather(alone, ended, return_exceptions=True)
+            await asyncio.gather(alone, ended, logging, return_exceptions=True)
     finally:
         await rooms.close()
     log.info("node has stopped", place=place)
@@ -72,6 +77,12 @@ async def _until_unneeded(node: InProcessNode, server: NodeServer, leaving: asyn
         load = node.load()
         if not load.calls and (leaving.is_set() or forgotten or (wait and load.worn)):
             return
+
+
+async def _keep_log_short(path: Path) -> None:
+    while True:
+        await asyncio.sleep(_LOG_LOOKED_AT_EVERY)
+        await asyncio.to_thread(begin_anew_when_full, path)
 
 
 def make_clips(settings: Settings) -> Clips:

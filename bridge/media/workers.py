@@ -1,7 +1,8 @@
 """The nodes that run as processes of their own, as the server sees them: connected to, and started when they are missing.
 
-A worker is nobody's child in spirit: it has a session of its own, writes into no pipe of ours, and goes on when we end. Where the operator
-runs nodes as services, nothing is started here. A node that a newer controller has taken over is the newer one's to look after.
+A worker is nobody's child in spirit: it has a session of its own, writes into a file of its own (`worker_log.py`) and no pipe of ours, and
+goes on when we end. Where the operator runs nodes as services, nothing is started here. A node that a newer controller has taken over is
+the newer one's to look after.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from bridge.errors import Superseded
 from bridge.media.epoch import Epoch
 from bridge.media.port import NodeLoad
 from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions
+from bridge.media.worker_log import log_beside, open_log
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +27,7 @@ START_PATIENCE = 10.0
 """Seconds that a worker gets to open its socket before another one is started in its place."""
 
 RESTART_PAUSE = 2.0
-"""Seconds before one that ended without ever having answered is started anew: its log says why."""
+"""Seconds before one that could not be started, or ended without ever having answered, is started anew: its log says why."""
 
 FIRST_LOOK = 0.3
 """Seconds that one gets which may be there already."""
@@ -36,11 +38,11 @@ _LOOK_EVERY = 0.05
 class Workers:
     """One remote node for each socket. `start` is the command that starts the node of that place; without it none are started."""
 
-    def __init__(self, sockets: Sequence[Path], start: Callable[[int], Sequence[str]] | None, log_file: Path | None = None) -> None:
+    def __init__(self, sockets: Sequence[Path], start: Callable[[int], Sequence[str]] | None) -> None:
         epoch = Epoch.now()
         self.nodes = [RemoteNode(RemoteNodeOptions(path, epoch)) for path in sockets]
+        self._logs = [log_beside(path) for path in sockets]
         self._start = start
-        self._log_file = log_file
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     async def run(self) -> None:
@@ -84,7 +86,7 @@ class Workers:
     async def _keep_alive(self, place: int, node: RemoteNode, start: Callable[[int], Sequence[str]]) -> None:
         """Whoever is there already, an earlier server's worker or a service, gets a moment to answer. One is started where nobody listens,
         and one is ended only for not answering: that a connection has ended says nothing of the node."""
-        unreached, answered = 0.0, False
+        unreached, answered, pause = 0.0, False, FIRST_LOOK
         while node.presence is not Presence.LEFT:
             await asyncio.sleep(_LOOK_EVERY)
             if node.presence is Presence.THERE:
@@ -100,9 +102,12 @@ class Workers:
                     await asyncio.to_thread(process.wait)
             elif frozen:
                 self._end_an_earlier_servers(place, node, process)
-            elif node.presence is Presence.ABSENT and (answered or unreached > (RESTART_PAUSE if process is not None else FIRST_LOOK)):
-                await asyncio.to_thread(self._begin, place, start(place))
-                unreached, answered = 0.0, False
+            elif node.presence is Presence.ABSENT and (answered or unreached > pause):
+                try:
+                    await asyncio.to_thread(self._begin, place, start(place))
+                except OSError as error:  # no process, no memory, no file: that may pass, and the calls of the others go on
+                    log.error("a media node could not be started: it is tried again", place=place, error=str(error))
+                unreached, answered, pause = 0.0, False, RESTART_PAUSE
 
     def _end_an_earlier_servers(self, place: int, node: RemoteNode, ours: "subprocess.Popen[bytes] | None") -> None:
         """A frozen node that we have not started: it holds the place, and its calls hear nothing."""
@@ -113,9 +118,12 @@ class Workers:
                 os.kill(frozen.pid, signal.SIGKILL)
 
     def _begin(self, place: int, command: Sequence[str]) -> None:
-        with contextlib.ExitStack() as stack:
-            output = stack.enter_context(self._log_file.open("ab")) if self._log_file is not None else None
+        """Raises OSError."""
+        output = open_log(self._logs[place])
+        try:
             self._started[place] = subprocess.Popen(  # noqa: S603  (our own command, put together by app.py)
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
-        log.info("media node started", place=place, pid=self._started[place].pid)
+        finally:
+            os.close(output)
+        log.info("media node started", place=place, pid=self._started[place].pid, log=str(self._logs[place]))

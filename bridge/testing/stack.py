@@ -151,6 +151,10 @@ class Stack:
             await self.server.start()
             self._at_rest = self.server.open_files()
 
+    def logs(self) -> list[Path]:
+        """What Roomline has written so far: the server, and each node that it has started."""
+        return [self.server.log, *sorted((self.folder / "run").glob("*.log*"))]
+
     def _make_pbx(self, asterisk: Asterisk) -> StackPbx:
         folder, calls = self.folder / "pbx", self._calls_at_once
         if self._freeswitch is not None:
@@ -196,7 +200,7 @@ class Stack:
         for name in ("pbx", "carrier"):  # of an earlier run
             if any((folder / name / "etc" / file).is_file() for file in ("asterisk.conf", "freeswitch.xml")):
                 shutil.rmtree(folder / name)
-        for leftover in (*folder.glob("roomline.db*"), folder / "roomline.log"):
+        for leftover in (*folder.glob("roomline.db*"), folder / "roomline.log", *folder.glob("run/*.log*")):
             leftover.unlink(missing_ok=True)
         return folder
 

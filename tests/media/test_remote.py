@@ -64,8 +64,8 @@ async def controller(place: Path, epoch: Epoch | None = None) -> AsyncIterator[R
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def eventually(check: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+async def eventually(check: Callable[[], object], within: float = 5) -> None:
+    async with asyncio.timeout(within):
         while not check():  # noqa: ASYNC110  (what is waited for is not ours to signal)
             await asyncio.sleep(0.005)
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 import bridge.media.workers
 from bridge.errors import Superseded
@@ -75,7 +76,7 @@ async def test_given_a_node_that_is_there_then_none_is_started(tmp_path: Path) -
 async def test_given_no_node_then_one_is_started_and_when_it_dies_another(tmp_path: Path) -> None:
     path = tmp_path / "node.sock"
     start = Starter(sys.executable, "-c", NODE, str(path))
-    workers = Workers([path], start, tmp_path / "log")
+    workers = Workers([path], start)
     async with running(workers):
         await eventually(lambda: not workers.load().lost)
         (process,) = workers.started()
@@ -88,13 +89,13 @@ async def test_given_no_node_then_one_is_started_and_when_it_dies_another(tmp_pa
 async def test_given_a_node_that_cannot_start_then_it_is_not_tried_in_a_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bridge.media.workers, "RESTART_PAUSE", 0.5)
     start = Starter(sys.executable, "-c", "raise SystemExit('the port is in use')")
-    workers = Workers([tmp_path / "node.sock"], start, tmp_path / "log")
+    workers = Workers([tmp_path / "node.sock"], start)
     async with running(workers):
         await eventually(lambda: len(start.places) >= 2)
         await asyncio.sleep(0.6)
         assert len(start.places) <= 4
     assert workers.load().lost
-    assert "the port is in use" in log(tmp_path)
+    assert "the port is in use" in (tmp_path / "node.log").read_text()
 
 
 async def test_given_no_node_then_nobody_waits_for_it_for_ever_and_one_that_is_there_is_seen_at_once(tmp_path: Path) -> None:
@@ -174,5 +175,31 @@ async def test_given_an_earlier_servers_worker_when_it_freezes_then_it_is_ended_
         assert start.places == [0]
 
 
-def log(folder: Path) -> str:
-    return (folder / "log").read_text()
+async def test_given_a_worker_then_its_log_is_a_file_of_its_own_and_no_pipe_of_the_servers(tmp_path: Path) -> None:
+    """A collector that reads no more of the server's output would stop whoever writes into the same pipe."""
+    start = Starter("sh", "-c", "readlink /proc/$$/fd/1 /proc/$$/fd/2; echo its last words >&2")
+    workers, path = Workers([tmp_path / "run" / "node-0.sock"], start), tmp_path / "run" / "node-0.log"
+    async with running(workers):
+        await eventually(lambda: path.exists() and "its last words" in path.read_text(), within=20)
+    assert path.read_text().splitlines()[:3] == [str(path), str(path), "its last words"]
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("failure", ["no such program", "no log"])
+async def test_given_a_worker_that_cannot_be_started_then_it_is_tried_again_and_the_server_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    monkeypatch.setattr(bridge.media.workers, "RESTART_PAUSE", 0.2)
+    path = tmp_path / "run" / "node.sock"
+    start = Starter(str(tmp_path / "no-such-program") if failure == "no such program" else sys.executable, "-c", NODE, str(path))
+    if failure == "no log":
+        (tmp_path / "run" / "node.log").mkdir(parents=True)
+    workers = Workers([path], start)
+    async with running(workers):
+        with structlog.testing.capture_logs() as logs:
+            await eventually(lambda: len(start.places) >= 3, within=20)
+        assert {line["event"] for line in logs if line["log_level"] == "error"} == {"a media node could not be started: it is tried again"}
+        start.command = (sys.executable, "-c", NODE, str(path))
+        if failure == "no log":
+            (tmp_path / "run" / "node.log").rmdir()
+        await eventually(lambda: not workers.load().lost, within=20)

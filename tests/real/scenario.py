@@ -124,7 +124,7 @@ async def the_record(stack: Stack, call: CarrierCall | Phone, within: float = 12
 def assert_nothing_secret_logged(stack: Stack, *more: str) -> None:
     """Nothing that Roomline or the PBX has logged holds the PIN, the manager's secret, or what else is secret."""
     secrets = {PIN, *stack.pbx.secrets, *more}
-    for log in (stack.folder / "roomline.log", *(stack.folder / "pbx" / "log").rglob("*")):
+    for log in (*stack.logs(), *(stack.folder / "pbx" / "log").rglob("*")):
         if log.is_file() and log.suffix != ".fsxml":  # which is FreeSWITCH's copy of its configuration
             text = log.read_text(errors="replace")
             assert not [secret for secret in secrets if secret in text], f"a secret stands in {log.name}"

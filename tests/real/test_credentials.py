@@ -168,7 +168,7 @@ async def endpoints(stack: Stack) -> list[str]:
 
 
 async def test_given_all_of_this_then_no_password_stands_in_any_log(stack: Stack) -> None:
-    for log in (stack.folder / "roomline.log", *(stack.folder / "pbx" / "log").rglob("*")):
+    for log in (*stack.logs(), *(stack.folder / "pbx" / "log").rglob("*")):
         if log.is_file():
             assert PASSWORD not in log.read_text(errors="replace"), log
 
