@@ -101,16 +101,22 @@ class Composition:
         with self.file.open("a") as file:
             file.writelines(f"{key}={value}\n" for key, value in settings.items())
 
+    def settings(self) -> dict[str, str]:
+        """What stands in its .env."""
+        lines = self.file.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
     def compose(self, *arguments: str, timeout: float = 180.0, check: bool = True) -> "subprocess.CompletedProcess[str]":
         return self.engine.docker(*self._words(), *arguments, timeout=timeout, check=check)
 
     def build(self) -> None:
         self.compose("--profile", "*", "build", "-q", "roomline", "asterisk", "carrier", timeout=1200)
 
-    def up(self) -> None:
+    def up(self, *more: Path) -> None:
         """Returns once every service says that it is healthy. Compose gives up on one that is not so yet: Roomline, say, whose node was
-        away until now, has its next look at itself in some seconds."""
-        words = ("up", "-d", "--no-build", "--wait", "--wait-timeout", str(READY_WITHIN))
+        away until now, has its next look at itself in some seconds. `more`: compose files that count this time."""
+        files = [word for path in more for word in ("-f", str(path))]
+        words = (*files, "up", "-d", "--no-build", "--wait", "--wait-timeout", str(READY_WITHIN))
         for _ in range(3):
             if self.compose(*words, timeout=READY_WITHIN + 60, check=False).returncode == 0:
                 return

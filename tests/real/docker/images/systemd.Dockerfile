@@ -1,6 +1,8 @@
 # Roomline's image with systemd as its first process: for its units.
 ARG ROOMLINE=roomline
 FROM ${ROOMLINE}
+# The first process of a host is root's.
+# hadolint ignore=DL3002
 USER 0:0
 # hadolint ignore=DL3008
 RUN apt-get update \
