@@ -14,12 +14,11 @@ from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import Carriage, MediaAddress, Stream
 from bridge.pbx.asterisk.notes import note_variables
 from bridge.pbx.asterisk.wire import Answer, Headers
-from bridge.pbx.port import Digit, LegEvent, TransferResult
+from bridge.pbx.digits_out import TONE, in_their_time
+from bridge.pbx.leg_events import LegEvents
+from bridge.pbx.port import LegEvent, TransferResult
 
 log = structlog.get_logger(__name__)
-
-EVENTS_KEPT = 256
-"""Events nobody has read yet; a storm of digits beyond that is dropped, other events are few."""
 
 TRANSFER_LIMIT = 65.0
 """Seconds: the dialplan gives a transfer 60."""
@@ -38,8 +37,6 @@ _ON_ITS_WAY = "channel not up."
 hung up: then the event of that is on its way to us."""
 
 _COUNT = re.compile(r"[0-9]{1,10}")
-
-_END = object()
 
 
 class Commander(Protocol):
@@ -90,7 +87,7 @@ class AsteriskLeg:
         self._note_generation = note_generation
         self._token = ""
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._events: asyncio.Queue[LegEvent | object] = asyncio.Queue()
+        self._events = LegEvents()
         self._transfer: asyncio.Future[TransferResult] | None = None
         self._our_status: int | None = None
         self._we_end_it = False
@@ -183,13 +180,8 @@ class AsteriskLeg:
         return int(count) if _COUNT.fullmatch(count) else None
 
     async def send_digits(self, digits: str) -> None:
-        for digit in digits.upper():
-            if digit == "W":
-                await asyncio.sleep(0.5)
-            elif digit in "0123456789*#ABCD":
-                await self._tell("PlayDTMF", Digit=digit, Duration=250)
-                # §3.5: 250 ms of tone, 250 ms of silence.
-                await asyncio.sleep(0.5)
+        async for digit in in_their_time(digits):
+            await self._tell("PlayDTMF", Digit=digit, Duration=round(TONE * 1000))
 
     async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
         if any(character in to for character in ",|&()\r\n\0") or not to.isprintable():
@@ -240,19 +232,14 @@ class AsteriskLeg:
     async def ended(self) -> Ending:
         return await asyncio.shield(self._ending)
 
-    async def events(self) -> AsyncIterator[LegEvent]:
-        while True:
-            event = await self._events.get()
-            if event is _END:
-                return
-            yield event  # type: ignore[misc]  # only _END is no LegEvent
+    def events(self) -> AsyncIterator[LegEvent]:
+        return self._events.read()
 
     # What Asterisk does
 
     def happened(self, event: LegEvent) -> None:
         """Something happened on the channel."""
-        if not self.has_ended and (self._events.qsize() < EVENTS_KEPT or not isinstance(event, Digit)):
-            self._events.put_nowait(event)
+        self._events.put(event)
 
     def goes_on_with_media(self, token: str, *, runs: bool) -> None:
         """An earlier controller has connected it: `token` is of that connection, and while it `runs` its lease is ours to renew."""
@@ -291,7 +278,7 @@ class AsteriskLeg:
             return
         self.media_lease_runs = False
         self._ending.set_result(ending)
-        self._events.put_nowait(_END)
+        self._events.end()
         self.transfer_ended(TransferResult(ok=True, reason="the call ended during the transfer"))
 
     async def end_as_wanted(self) -> None:

@@ -1,19 +1,18 @@
 """One Asterisk: finds the calls that its dialplan has parked for us, passes on what happens to them, keeps the two leases alive.
 
-The heartbeat is a global variable, `epoch:controller:count`. Whoever takes a PBX over raises the epoch; who sees a higher one than
-its own stops commanding. A controller that was away (stopped, disconnected) looks at the PBX before it says anything to it.
+The heartbeat is a global variable (`heartbeat.py`). A controller that was away (stopped, disconnected) looks at the PBX before it says
+anything to it.
 """
 
 import asyncio
 import re
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 import structlog
 
-from bridge.errors import LegGone, Superseded, Unavailable
+from bridge.errors import Superseded, Unavailable
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.asterisk.credentials import Credentials, trunk_of
@@ -25,6 +24,8 @@ from bridge.pbx.asterisk.options import AsteriskOptions
 from bridge.pbx.asterisk.places import CONTEXTS, Place, Places
 from bridge.pbx.asterisk.refusals import Refusals
 from bridge.pbx.asterisk.wire import Answer, Down, Event, Headers, Up, Wire
+from bridge.pbx.chores import Chores
+from bridge.pbx.heartbeat import Heartbeat
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Digit, Held, Leg, MediaLost, PbxHealth, Resumed, TransferResult
 
 log = structlog.get_logger(__name__)
@@ -41,7 +42,6 @@ AWAY = 3.0
 _UP = "6"
 """ChannelState of an answered channel (channelstate.h)."""
 
-_EPOCH = re.compile(r"[0-9]{1,9}")
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 _SIP_STATUS = re.compile(r"[1-6][0-9]{2}")
 
@@ -56,9 +56,7 @@ class AsteriskPbx:
         self._refusals = Refusals()
         self._legs: dict[str, AsteriskLeg] = {}
         self._new: asyncio.Queue[Leg] = asyncio.Queue()
-        self._epoch = 0
-        self._controller = secrets.token_hex(4)
-        self._count = 0
+        self._heart = Heartbeat()
         self._beat_at = float("-inf")
         self._superseded = False
         self._control_lost = False
@@ -66,7 +64,7 @@ class AsteriskPbx:
         self._lingering: set[str] = set()
         # Channels that somebody has put into a bridge of theirs; when that ends, they are in our dialplan again.
         self._bridged_away: set[str] = set()
-        self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._chores = Chores(options.name)
         self._look = asyncio.Lock()
         self._said_no_ari = False
         # The channels that are about to be made, and their names once they are.
@@ -85,7 +83,7 @@ class AsteriskPbx:
                 group.create_task(self._read())
                 group.create_task(self._beat())
                 group.create_task(self._renew())
-                group.create_task(self._do_chores())
+                group.create_task(self._chores.run())
                 group.create_task(self._refusals.run())
                 if self._credentials is not None:
                     group.create_task(self._credentials.run())
@@ -225,10 +223,10 @@ class AsteriskPbx:
             self._lingering.discard(unique_id)
             self._bridged_away.discard(unique_id)
         elif event["UserEvent"] == "RoomlineMediaLost":
-            self._chores.put_nowait(partial(self._come_back, unique_id, channel))
+            self._chores.put(partial(self._come_back, unique_id, channel))
         elif event["UserEvent"] == "RoomlineCalled":
             # Called by a server that is no more: its note says what the call is about.
-            self._chores.put_nowait(partial(self._come_back, unique_id, channel))
+            self._chores.put(partial(self._come_back, unique_id, channel))
         elif event["UserEvent"] == "RoomlineParked":
             self._bridged_away.discard(unique_id)
             facts, headers = event["Facts"], event["Headers"]
@@ -280,29 +278,17 @@ class AsteriskPbx:
             not_new = self._legs.keys() | self._lingering | self._bridged_away
             await self._take_all([channel for channel in places.ours() if channel["Uniqueid"] not in not_new])
             for channel in elsewhere:
-                self._chores.put_nowait(partial(self._lift_limit, channel["Channel"]))
+                self._chores.put(partial(self._lift_limit, channel["Channel"]))
             self._beat_at = time.monotonic()
             if self._control_lost:
                 self._control_lost = False
                 for leg in known:
                     leg.happened(ControlBack())
             for leg in self._legs.values():
-                self._chores.put_nowait(partial(self._settle, leg))
+                self._chores.put(partial(self._settle, leg))
 
     async def _places(self) -> Places:
         return Places(await self._wire.list_action("Status"))
-
-    async def _do_chores(self) -> None:
-        """What is left to do with channels: beside the reader, as a channel may take its time."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                group.create_task(self._do(await self._chores.get()))
-
-    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await chore()
-        except (LegGone, Unavailable) as error:
-            log.warning("something is left undone on a channel", pbx=self.name, error=str(error))
 
     async def _settle(self, leg: AsteriskLeg) -> None:
         await leg.end_as_wanted()
@@ -336,7 +322,7 @@ class AsteriskPbx:
                 leg.taken_away()
                 if channel["Context"] in CONTEXTS:
                     self._bridged_away.add(leg.id)
-                self._chores.put_nowait(partial(self._lift_limit, channel["Channel"], leg.media_lease))
+                self._chores.put(partial(self._lift_limit, channel["Channel"], leg.media_lease))
         self._legs.pop(leg.id, None)
 
     async def locate(self, leg: AsteriskLeg) -> None:
@@ -425,22 +411,17 @@ class AsteriskPbx:
 
     async def _claim(self) -> None:
         """Take the PBX over, at the first look; at any later one make sure that nobody has taken it from us."""
-        epoch, controller = await self._read_heartbeat()
-        if self._epoch == 0:
-            self._epoch = epoch + 1
-        elif (epoch, controller) > (self._epoch, self._controller):
+        value = self._heart.after(await self._read_heartbeat())
+        if value is None:
             self._superseded = True
             for leg in self._legs.values():
                 leg.happened(ControlLost())
             raise Superseded(f"a newer controller has taken {self.name} over")
-        self._count += 1
-        value = f"{self._epoch}:{self._controller}:{self._count}"
         await self._ask("Setvar", {"Variable": HEARTBEAT, "Value": value})
 
-    async def _read_heartbeat(self) -> tuple[int, str]:
+    async def _read_heartbeat(self) -> str:
         answer = await self._ask("Getvar", {"Variable": HEARTBEAT})
-        epoch, _, rest = answer.value.partition(":")
-        return (int(epoch) if _EPOCH.fullmatch(epoch) else 0), rest.partition(":")[0]
+        return answer.value
 
     async def _ask(self, action: str, headers: Headers) -> Answer:
         """For what must not be refused: a heart that only seems to beat would leave calls to the fallback without a word."""

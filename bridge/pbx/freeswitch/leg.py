@@ -15,15 +15,14 @@ from bridge.errors import LegGone, LocalProtocolError, Unavailable
 from bridge.model.caller import Caller
 from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import Carriage, Datagrams, MediaAddress
+from bridge.pbx.digits_out import TONE, in_their_time
 from bridge.pbx.freeswitch.connection import Reply
 from bridge.pbx.freeswitch.notes import kept_note
 from bridge.pbx.freeswitch.places import NOTE, to_fallback
+from bridge.pbx.leg_events import LegEvents
 from bridge.pbx.port import Digit, LegEvent, MediaLost, TransferResult
 
 log = structlog.get_logger(__name__)
-
-EVENTS_KEPT: Final = 256
-"""Events nobody has read yet; a storm of digits beyond that is dropped, other events are few."""
 
 LEASE: Final = 5
 """Seconds that a call waits without a word of ours, rings or hears music, before it goes to the fallback."""
@@ -57,8 +56,6 @@ _CAUSES: Final = {
 
 _COUNT: Final = re.compile(r"[0-9]{1,12}")
 _STATUS: Final = re.compile(r"[1-6][0-9]{2}")
-
-_END = object()
 
 
 class Loop(Enum):
@@ -137,7 +134,7 @@ class FreeSwitchLeg:
         if loop is Loop.FRESH:
             self._fresh.set()
         self._ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self._events: asyncio.Queue[LegEvent | object] = asyncio.Queue()
+        self._events = LegEvents()
         self._presses: deque[tuple[str, str, int]] = deque(maxlen=PRESSES_KEPT)
         self._our_status: int | None = None
         self._we_end_it = False
@@ -290,13 +287,8 @@ class FreeSwitchLeg:
         return int(count) if _COUNT.fullmatch(count) else None
 
     async def send_digits(self, digits: str) -> None:
-        for digit in digits.upper():
-            if digit == "W":
-                await asyncio.sleep(0.5)
-            elif digit in "0123456789*#ABCD":
-                await self._api(f"uuid_send_dtmf {self.id} {digit}@250")
-                # §3.5: 250 ms of tone, 250 ms of silence.
-                await asyncio.sleep(0.5)
+        async for digit in in_their_time(digits):
+            await self._api(f"uuid_send_dtmf {self.id} {digit}@{round(TONE * 1000)}")
 
     async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
         target = self._target(to)
@@ -388,19 +380,14 @@ class FreeSwitchLeg:
     async def ended(self) -> Ending:
         return await asyncio.shield(self._ending)
 
-    async def events(self) -> AsyncIterator[LegEvent]:
-        while True:
-            event = await self._events.get()
-            if event is _END:
-                return
-            yield event  # type: ignore[misc]  # only _END is no LegEvent
+    def events(self) -> AsyncIterator[LegEvent]:
+        return self._events.read()
 
     # What FreeSWITCH does
 
     def happened(self, event: LegEvent) -> None:
         """Something happened on the channel."""
-        if not self.has_ended and (self._events.qsize() < EVENTS_KEPT or not isinstance(event, Digit)):
-            self._events.put_nowait(event)
+        self._events.put(event)
 
     def pressed(self, digit: str, source: str, at: int) -> None:
         """`source`: the way it came; a phone that sends each press by both has pressed once. `at`: microseconds."""
@@ -456,7 +443,7 @@ class FreeSwitchLeg:
     def end(self, ending: Ending) -> None:
         if not self._ending.done():
             self._ending.set_result(ending)
-            self._events.put_nowait(_END)
+            self._events.end()
 
     async def end_as_wanted(self) -> None:
         """Say once more how the call shall end, if its story is over and the PBX could not be told. Raises nothing."""

@@ -1,25 +1,25 @@
 """One FreeSWITCH: finds the calls that its dialplan has parked for us, passes on what happens to them, keeps their leases alive.
 
-The heartbeat is a global variable, `epoch:controller:count`. Whoever takes a PBX over raises the epoch; who sees a higher one than its own
-stops commanding. A controller that was away (stopped, disconnected) looks at the PBX before it says anything to it.
+The heartbeat is a global variable (`heartbeat.py`). A controller that was away (stopped, disconnected) looks at the PBX before it says
+anything to it.
 """
 
 import asyncio
 import json
 import re
-import secrets
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from bridge.errors import LegGone, LocalProtocolError, RemoteProtocolError, Superseded, Unavailable
+from bridge.errors import RemoteProtocolError, Superseded, Unavailable
 from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
+from bridge.pbx.chores import Chores
 from bridge.pbx.freeswitch.connection import Reply
 from bridge.pbx.freeswitch.credentials import Credentials
 from bridge.pbx.freeswitch.dialing import dialled
@@ -30,6 +30,7 @@ from bridge.pbx.freeswitch.notes import read_note
 from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, UNIQUE_ID, Place, lease_group, leased, place, to_fallback
 from bridge.pbx.freeswitch.wire import Down, Up, Wire
+from bridge.pbx.heartbeat import Heartbeat
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, PbxHealth, Resumed
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,6 @@ FORWARDS: Final = 1_000_000
 MOST_GONE: Final = 1000
 """Calls that somebody took away, and that may come back out of their bridge."""
 
-_EPOCH: Final = re.compile(r"[0-9]{1,9}")
 _STATUS: Final = re.compile(r"[1-6][0-9]{2}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _TASK: Final = re.compile(r"\+OK Added: ([0-9]{1,10})")
@@ -67,15 +67,13 @@ class FreeSwitchPbx:
         self._said_no_directory = False
         self._legs: dict[str, FreeSwitchLeg] = {}
         self._new: asyncio.Queue[Leg] = asyncio.Queue()
-        self._epoch = 0
-        self._controller = secrets.token_hex(4)
-        self._count = 0
+        self._heart = Heartbeat()
         self._beat_at = float("-inf")
         self._superseded = False
         self._control_lost = False
         # Calls that somebody has taken out of our context while they stay up: out of a bridge they come back into it.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._chores: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._chores = Chores(options.name)
         self._look = asyncio.Lock()
         # The channels that are about to be made, by their id and by their job.
         self._dialled: dict[str, asyncio.Future[None]] = {}
@@ -96,7 +94,7 @@ class FreeSwitchPbx:
                 group.create_task(self._wire.run())
                 group.create_task(self._read())
                 group.create_task(self._beat())
-                group.create_task(self._do_chores())
+                group.create_task(self._chores.run())
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
@@ -190,13 +188,13 @@ class FreeSwitchPbx:
     def let_go(self, leg: FreeSwitchLeg) -> None:
         """Its story is over, the channel may go on."""
         if self._legs.pop(leg.id, None) is not None and self._wire.connected:
-            self._chores.put_nowait(partial(self._end_lease, leg.id))
+            self._chores.put(partial(self._end_lease, leg.id))
             self._forget(leg.id)
 
     def _forget(self, unique_id: str) -> None:
         """No more of its events: it is none of our calls, or not any more. A connection that is lost has forgotten them all."""
         if self._wire.connected:
-            self._chores.put_nowait(partial(self._wire_command, f"filter delete Unique-ID {unique_id}"))
+            self._chores.put(partial(self._wire_command, f"filter delete Unique-ID {unique_id}"))
 
     async def locate(self, leg: FreeSwitchLeg) -> None:
         """The leg's audio has been gone for a while, and no event said why."""
@@ -235,7 +233,7 @@ class FreeSwitchPbx:
         except Unavailable as error:
             log.warning("the PBX could not be looked at", pbx=self.name, error=str(error))
             return
-        self._chores.put_nowait(self._look_again)
+        self._chores.put(self._look_again)
         log.info("PBX connected", pbx=self.name, calls=len(self._legs))
 
     def _went_down(self, reason: str) -> None:
@@ -270,10 +268,10 @@ class FreeSwitchPbx:
         if unique_id in self._gone:
             # Out of somebody's bridge: its story was over when they took it.
             del self._gone[unique_id]
-            self._chores.put_nowait(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]))
+            self._chores.put(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]))
         elif is_outgoing(event):
             # Called by a server that is no more: its note says what the call is about.
-            self._chores.put_nowait(partial(self._come_back, unique_id))
+            self._chores.put(partial(self._come_back, unique_id))
         else:
             self._adopt(self._leg(unique_id, event, Loop.FRESH))
 
@@ -283,9 +281,9 @@ class FreeSwitchPbx:
                 made.set_result(None)
             case "CHANNEL_PARK":
                 if leg.parked():
-                    self._chores.put_nowait(partial(self._hold, leg))
+                    self._chores.put(partial(self._hold, leg))
             case "CHANNEL_UNPARK" if not leg.moves and event["Answer-State"] != "hangup":
-                self._chores.put_nowait(partial(self._look_at, leg))
+                self._chores.put(partial(self._look_at, leg))
             case "CHANNEL_ANSWER":
                 leg.was_answered()
             case "CHANNEL_BRIDGE":
@@ -328,7 +326,7 @@ class FreeSwitchPbx:
     def _adopt(self, leg: FreeSwitchLeg) -> None:
         self._legs[leg.id] = leg
         self._new.put_nowait(leg)
-        self._chores.put_nowait(partial(self._hold, leg))
+        self._chores.put(partial(self._hold, leg))
 
     async def _hold(self, leg: FreeSwitchLeg) -> None:
         """A call that is ours from now on: every event of it, and our lease in the place of whose it was."""
@@ -377,7 +375,7 @@ class FreeSwitchPbx:
                 for leg in known:
                     leg.happened(ControlBack())
             for leg in self._legs.values():
-                self._chores.put_nowait(leg.end_as_wanted)
+                self._chores.put(leg.end_as_wanted)
 
     async def _come_back(self, unique_id: str) -> None:
         await self.make_sure()
@@ -408,7 +406,7 @@ class FreeSwitchPbx:
             if unique_id and unique_id not in self._legs:
                 channel = await self._dump(unique_id)
                 if channel is not None and place(channel) is not Place.OURS:
-                    self._chores.put_nowait(partial(self._end_lease, unique_id))
+                    self._chores.put(partial(self._end_lease, unique_id))
 
     async def _dump(self, unique_id: str) -> Event | None:
         """What FreeSWITCH says of a channel; None when it has none of this id."""
@@ -476,23 +474,19 @@ class FreeSwitchPbx:
 
     async def _claim(self) -> None:
         """Take the PBX over, at the first look; at any later one make sure that nobody has taken it from us."""
-        epoch, controller = await self._read_heartbeat()
-        if self._epoch == 0:
-            self._epoch = epoch + 1
-        elif (epoch, controller) > (self._epoch, self._controller):
+        value = self._heart.after(await self._read_heartbeat())
+        if value is None:
             self._superseded = True
             for leg in self._legs.values():
                 leg.happened(ControlLost())
             raise Superseded(f"a newer controller has taken {self.name} over")
-        self._count += 1
-        reply = await self._wire.api(f"global_setvar {HEARTBEAT}={self._epoch}:{self._controller}:{self._count}")
+        reply = await self._wire.api(f"global_setvar {HEARTBEAT}={value}")
         if not reply.ok:
             raise Unavailable(f"FreeSWITCH refused the heartbeat: {reply.text}")
 
-    async def _read_heartbeat(self) -> tuple[int, str]:
+    async def _read_heartbeat(self) -> str:
         # One that is not set is answered with an error, as everything that writes nothing.
-        epoch, _, rest = (await self._wire.api(f"global_getvar {HEARTBEAT}")).text.partition(":")
-        return (int(epoch) if _EPOCH.fullmatch(epoch) else 0), rest.partition(":")[0]
+        return (await self._wire.api(f"global_getvar {HEARTBEAT}")).text
 
     async def _ask(self, command: str) -> None:
         reply = await self._wire.command(command)
@@ -522,18 +516,6 @@ class FreeSwitchPbx:
         # A call that begins to talk has a longer lease only from the next renewal on: the one that runs is what counts.
         due = [leg for leg in self._legs.values() if now - leg.leased_at >= min(leg.lease, leg.leased_for) / 3]
         await asyncio.gather(*(self.lease(leg) for leg in due))
-
-    async def _do_chores(self) -> None:
-        """What is left to do with channels: beside the reader, as a channel may take its time."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                group.create_task(self._do(await self._chores.get()))
-
-    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await chore()
-        except (LegGone, LocalProtocolError, Unavailable) as error:
-            log.warning("something is left undone on a channel", pbx=self.name, error=str(error))
 
 
 def _fail(made: "asyncio.Future[None]", why: str) -> None:

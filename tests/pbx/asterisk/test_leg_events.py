@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from bridge.model.ending import EndedBy, Ending
-from bridge.pbx.asterisk.leg import EVENTS_KEPT, AsteriskLeg
+from bridge.pbx.asterisk.leg import AsteriskLeg
+from bridge.pbx.leg_events import EVENTS_KEPT
 from bridge.pbx.port import Digit, Held, Leg, MediaLost, Resumed
 from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer
 from tests.pbx.asterisk.stage import Exchange, a_channel, announce, exchange, until
