@@ -150,6 +150,7 @@ class Calls:
             case "uuid_send_dtmf":
                 channel.digits_sent += rest.partition("@")[0]
             case "uuid_set_media_stats":
+                channel.packets += channel.sends
                 channel.variables["rtp_audio_in_packet_count"] = str(channel.packets)
             case "uuid_deflect":
                 answer = self._deflect(channel, rest)

@@ -53,6 +53,8 @@ class SwitchChannel:
     unicast: "Unicast | None" = None
     unicast_used: bool = False
     packets: int = 0
+    sends: bool = True
+    """Whether the caller sends anything: with it, each look at the count of their packets finds another one."""
     idle_silence: bool = False
     """Whether its park loop writes silence of its own over whatever comes by unicast (danger 4)."""
 
@@ -231,7 +233,7 @@ class Unicast(asyncio.DatagramProtocol):
         if self._transport is not None:
             self._transport.sendto(self._channel.says * size, self._to)
             self.frames_sent += 1
-            self._channel.packets += 1
+            self._channel.packets += self._channel.sends
         self._beat = asyncio.get_running_loop().call_later(FRAME_SECONDS, self._send)
 
     def datagram_received(self, data: bytes, _addr: tuple[str, int]) -> None:

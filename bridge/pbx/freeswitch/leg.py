@@ -33,6 +33,9 @@ TRANSFER_LIMIT: Final = 65.0
 REFER_PAUSE: Final = 0.2
 """Seconds between two looks at what has become of a REFER: its answer stands in channel variables, and no event tells of it."""
 
+LISTENING: Final = 1.0
+"""Seconds in which somebody who is still there sends a packet."""
+
 ANSWER_LIMIT, PARK_LIMIT = 10.0, 5.0
 """Seconds for an answer to be sent, media and all, and for a call to be in a park loop of its own."""
 
@@ -348,14 +351,27 @@ class FreeSwitchLeg:
     async def _look_at_the_transfer(self) -> TransferResult | None:
         try:
             at_target = await self._status("sip_refer_target_status_code")
+            if at_target == 200:
+                return TransferResult(True, at_target, "success")
             if at_target is not None:
-                return TransferResult(at_target == 200, at_target, "success" if at_target == 200 else "the target refused")
+                with contextlib.suppress(LegGone):
+                    await self._end_without_a_caller()
+                return TransferResult(False, at_target, "the target refused")
             answer = await self._status("sip_refer_status_code")
         except LegGone:
             return TransferResult(ok=True, reason="the call ended during the transfer")
         if answer is not None and answer >= 300:
             return TransferResult(ok=False, sip_status=answer, reason="the REFER was refused")
         return None
+
+    async def _end_without_a_caller(self) -> None:
+        """FreeSWITCH takes the end of a REFER's subscription for the end of the call, hangs up on the caller and keeps the channel, deaf to
+        their side (up to 1.11.2: mod_sofia, sofia_handle_sip_i_notify; signalwire/freeswitch#3059). Then it ends here too."""
+        before = await self.received_packets()
+        await asyncio.sleep(LISTENING)
+        if before is not None and await self.received_packets() == before:
+            log.warning("the target of a transfer has refused, and FreeSWITCH has hung up on the caller with it", leg=self.id)
+            await self._api(f"uuid_kill {self.id} BLIND_TRANSFER")
 
     async def _status(self, variable: str) -> int | None:
         text = (await self._api(f"uuid_getvar {self.id} {variable}")).text

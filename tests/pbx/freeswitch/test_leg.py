@@ -340,6 +340,19 @@ async def test_given_a_transfer_with_a_tone_when_it_is_refused_then_the_next_con
         await until(lambda: second.heard)
 
 
+async def test_given_a_target_that_refuses_when_freeswitch_hangs_up_on_the_caller_with_it_then_the_call_ends_at_once(
+    server: FreeSwitchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leg_module, "LISTENING", 0.05)
+    async with exchange(server) as on, a_node() as node:
+        channel, leg = await on.talking(node)
+        server.calls.refer = ("202", "486")
+        channel.sends = False
+        assert await leg.transfer("sip:bob@example.com", {}) == TransferResult(ok=False, sip_status=486, reason="the target refused")
+        ending = await leg.ended()
+        assert (ending.by, ending.cause) == (EndedBy.PBX, "blind transfer")
+
+
 async def test_given_a_refused_transfer_then_its_headers_are_not_the_next_ones_and_the_callers_own_stay(server: FreeSwitchServer) -> None:
     async with exchange(server) as on, a_node() as node:
         channel, leg = await on.talking(node, **{"sip_h_X-Ticket": "42"})
