@@ -21,14 +21,14 @@ from bridge.rooms.livekit_seat import LiveKitSeat, SeatOptions
 from bridge.rooms.livekit_token import LiveKitAccess
 
 WATCH_EVERY: Final = 1.0
-"""Seconds from one look at LiveKit to the next, while somebody waits for company."""
+"""Seconds from one look at LiveKit to the next, while somebody waits for company or hears nothing."""
 
 WATCH_LIMIT: Final = 1.5
 """Seconds for one look."""
 
 AWAY_LIMIT: Final = 3.0
-"""Seconds without LiveKit after which nobody waits for company any more: a caller is told within 5 (DESIGN §5). The SDK needs longer to
-notice a server that is frozen."""
+"""Seconds without LiveKit after which nobody waits for company any more (a caller is told within 5, DESIGN §5), and who talks and hears
+nothing hears the comfort tone. The SDK needs longer to notice a server that is frozen."""
 
 CLOSE_LIMIT: Final = 3.0
 """Seconds that the sessions still open get at the node's end."""
@@ -88,21 +88,32 @@ class LiveKitRooms:
         await self._lookup.close()
 
     async def _watch(self) -> None:
-        """Who talks hears it when LiveKit is gone, and has a session that comes back by itself. Who waits would only wait longer."""
         away_since: float | None = None
         while True:
             await asyncio.sleep(WATCH_EVERY if away_since is None else WATCH_EVERY / 4)
-            waiting = [seat for seat in self._seats if seat.waits]
-            began = time.monotonic()
-            why = await self._why_away() if waiting else ""
-            if not why:
-                away_since = None
-                continue
-            away_since = began if away_since is None else away_since
-            if time.monotonic() - away_since >= AWAY_LIMIT:
-                for seat in waiting:
-                    if seat.waits:  # it may have been opened while we asked
-                        seat.give_up(why)
+            try:
+                away_since = await self._look(away_since)
+            except Exception as error:  # a fault at one look, and the next one is taken all the same
+                self._faults.warning("a fault of ours while LiveKit was looked after", exc_info=error)
+
+    async def _look(self, away_since: float | None) -> float | None:
+        """Since when LiveKit has been away (`time.monotonic`); None when it is there, or nobody needs to know. Who waits would only wait
+        longer. Who talks has a session that comes back by itself; until the SDK has noticed, they hear from us that it is not the line."""
+        asking = [seat for seat in self._seats if seat.waits or seat.hears_nothing()]
+        began = time.monotonic()
+        why = await self._why_away() if asking else ""
+        if not why:
+            for seat in self._seats:
+                seat.found()
+            return None
+        away_since = began if away_since is None else away_since
+        if time.monotonic() - away_since >= AWAY_LIMIT:
+            for seat in asking:
+                if seat.waits:  # it may have been opened while we asked
+                    seat.give_up(why)
+                else:
+                    seat.miss()
+        return away_since
 
     async def _why_away(self) -> str:
         """Empty when LiveKit is there."""

@@ -41,8 +41,10 @@ TRIED_ON: Final = frozenset({"1.1.21", "1.2.0", "1.2.1"})
 
 @lru_cache(maxsize=1)
 def audio_way(version: str = rtc.__version__) -> AudioWay:
-    """The short cuts where this version of the SDK is one they were tried on, else the public way, said once."""
+    """The short cuts where this version of the SDK is one they were tried on, else the public way, said once. Either way a join is tried
+    once, as far as this version can be told so."""
     end_at_a_panic()
+    join_by_one_try()
     if version not in TRIED_ON:
         log.warning("this version of the LiveKit SDK is new to us: its public way is taken, at more CPU for each call", version=version)
         return PublicWay()
@@ -64,13 +66,21 @@ class ShortCut:
         self._library = instance._ffi_lib
         self._router = Router(self._library.livekit_ffi_drop_handle)
         self._router.take_over(instance)
-        instance.request = joining_by_one_try(instance.request)  # the SDK has one client, for all its rooms
 
     def speaker(self, name: str, rate: int) -> "ShortCutSpeaker":
         return ShortCutSpeaker(self._library, name, rate)
 
     def listener(self, track: rtc.Track, rate: int, frames: TrackFrames) -> "ShortCutListener":
         return ShortCutListener(self._router, track, rate, frames)
+
+
+def join_by_one_try() -> None:
+    """For all rooms of this process: the SDK has one client."""
+    instance = client.FfiClient.instance
+    if "join_retries" in ffi.FfiRequest().connect.options.DESCRIPTOR.fields_by_name:
+        instance.request = joining_by_one_try(instance.request)
+    else:
+        log.warning("this version of the LiveKit SDK tries a join more than once: callers who have gone may come to a room for a moment")
 
 
 def joining_by_one_try(ask: Callable[[ffi.FfiRequest], ffi.FfiResponse]) -> Callable[[ffi.FfiRequest], ffi.FfiResponse]:

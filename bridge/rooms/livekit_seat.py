@@ -5,6 +5,7 @@ said meanwhile is kept (`kept_words.py`), what is to be shown is shown at the jo
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -30,7 +31,11 @@ JOIN_LIMIT: Final = 4.5
 """Seconds from the ticket to the room: a caller is told within 5 (DESIGN §5)."""
 
 SDK_PATIENCE: Final = 8.0
-"""Seconds that the SDK gets to come back by itself, as the same participant with the same tracks. Then we join anew."""
+"""Seconds that the SDK gets to come back by itself, as the same participant with the same tracks. Then we join anew. Fewer where the caller
+is not to wait as long (`SeatOptions.lost_limit`)."""
+
+QUIET: Final = 1.0
+"""Seconds of digital silence from everybody in the room after which it is asked whether LiveKit is there at all."""
 
 REJOIN_PAUSE: Final = 0.5
 """Seconds between two tries to join anew."""
@@ -99,6 +104,7 @@ class LiveKitSeat:
         self._silence = silence(rate)
         self._hum = _hum(rate)
         self._lost_at = 0.0
+        self._missed_at: float | None = None
         self._living = loop.create_task(self._live())
         self._looking = loop.create_task(self._look())
 
@@ -134,6 +140,8 @@ class LiveKitSeat:
             for track in session.tracks:
                 track.forget()
         self._was_heard = False
+        if self._missed_at is not None and session is not None and session.sounded_at > self._missed_at:
+            self.found()
         speaker = session.speaker if session is not None else None
         if self._words is not None:
             if said is not None:
@@ -194,6 +202,26 @@ class LiveKitSeat:
         self._living.cancel()
         self._events.tell(SeatGone("connection_lost", why))
         self._end(why)
+
+    def hears_nothing(self) -> bool:
+        """Who talks here hears digital silence: nobody speaks, or LiveKit has gone without a word."""
+        session = self._session
+        return session is not None and not self._lost.is_set() and time.monotonic() - session.sounded_at > QUIET
+
+    def miss(self) -> None:
+        """LiveKit is away, long before the SDK has noticed: the caller shall not take the silence for a dead line. The SDK's session goes
+        on, and is lost when it says so. Idempotent."""
+        if self._missed_at is None and self._opened and self.hears_nothing():
+            log.warning("LiveKit is away, and nothing is heard of the room", room=self._ticket.room_name)
+            self._missed_at = time.monotonic()
+            self._events.tell(SeatLost())
+
+    def found(self) -> None:
+        """LiveKit answers, or the room is heard again. Idempotent."""
+        if self._missed_at is not None:
+            self._missed_at = None
+            if not self._lost.is_set():
+                self._events.tell(SeatBack())
 
     # Its life
 
@@ -296,8 +324,12 @@ class LiveKitSeat:
             self._leave_session(session)
 
     async def _is_back(self, over: "asyncio.Future[str]") -> bool:
-        await self._first_of(over, self._here.wait(), SDK_PATIENCE)
+        await self._first_of(over, self._here.wait(), max(0.0, min(SDK_PATIENCE, self._time_left())))
         return over.done() or self._here.is_set()
+
+    def _time_left(self) -> float:
+        """Seconds that the caller still waits for a room that is lost."""
+        return self._lost_at + self._options.lost_limit - asyncio.get_running_loop().time()
 
     @staticmethod
     async def _first_of(over: "asyncio.Future[str]", waiting: Coroutine[Any, Any, Any], limit: float | None = None) -> None:
@@ -313,8 +345,8 @@ class LiveKitSeat:
         log.warning("the connection to LiveKit is lost: joining anew", room=self._ticket.room_name, why=reason)
         self._told(SeatLost())
         try:
-            async with asyncio.timeout_at(self._lost_at + self._options.lost_limit):
-                while True:
+            async with asyncio.timeout(self._time_left()):
+                while self._time_left() > 0:  # a join that is begun goes on in the SDK, whatever we say
                     try:
                         session = await self._join()
                     except Unavailable as error:
@@ -324,7 +356,8 @@ class LiveKitSeat:
                         self._told(SeatBack())
                         return session
         except TimeoutError:
-            return None
+            pass
+        return None
 
     def _told(self, news: News) -> None:
         match news:
@@ -341,6 +374,7 @@ class LiveKitSeat:
                 if self._lost.is_set():
                     self._lost.clear()
                     self._here.set()
+                    self._missed_at = None
                     self._events.tell(news)
             case _:
                 self._events.tell(news)

@@ -37,6 +37,9 @@ LISTENER_MARGIN: Final = 0.1
 TELL_LIMIT: Final = 1.0
 """Seconds for word to the room: an attribute, a key."""
 
+JOIN_END_LIMIT: Final = 30.0
+"""Seconds after which the SDK's own limit for a join has passed several times over, and who leaves waits for its end no longer."""
+
 DISCONNECT_LIMIT: Final = 10.0
 """Seconds that the SDK may take to leave a room behind our back."""
 
@@ -133,6 +136,11 @@ class LiveKitSession:
         """LiveKit's reason, in lower case; empty while the session lives."""
         return self._over.result() if self._over.done() else ""
 
+    @property
+    def sounded_at(self) -> float:
+        """When (`time.monotonic`) anything but digital silence came from the room last; 0 for never, or no more since a track has ended."""
+        return max((track.sounded_at for track in self.tracks), default=0.0)
+
     async def over(self) -> str:
         """Returns LiveKit's reason, in lower case, when the session has ended by itself."""
         return await asyncio.shield(self._over)
@@ -178,8 +186,11 @@ class LiveKitSession:
 
     async def _disconnect(self) -> None:
         if self._joining is not None:
-            await asyncio.wait({self._joining})
-            if self._joining.exception() is None:
+            await asyncio.wait({self._joining}, timeout=JOIN_END_LIMIT)
+            if not self._joining.done():
+                log.warning("the SDK does not end a join: should it come to the room, it stays", room=self._ticket.room_name)
+                self._joining.cancel()
+            elif self._joining.exception() is None:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(DISCONNECT_LIMIT):
                         await self._room.disconnect()

@@ -1,13 +1,14 @@
 """What is changed below the SDK's public face."""
 
 import asyncio
+import json
 import signal
+import subprocess
 import sys
 
 from livekit.rtc._proto import ffi_pb2 as ffi
 
-from bridge.rooms.livekit_audio import PublicWay
-from bridge.rooms.livekit_ffi import audio_way, joining_by_one_try
+from bridge.rooms.livekit_ffi import joining_by_one_try
 
 
 def asked(request: ffi.FfiRequest) -> ffi.FfiRequest:
@@ -36,8 +37,32 @@ def test_given_any_other_request_then_it_is_left_alone() -> None:
     assert asked(request).SerializeToString() == before
 
 
-def test_given_a_version_that_is_new_to_us_then_the_public_way() -> None:
-    assert isinstance(audio_way("99.0"), PublicWay)
+UNTRIED = """
+import json
+import structlog
+from livekit.rtc import _ffi_client as client
+from livekit.rtc._proto import ffi_pb2 as ffi
+from bridge.rooms.livekit_ffi import audio_way
+asked = []
+client.FfiClient.instance.request = lambda request: asked.append(request) or ffi.FfiResponse()
+with structlog.testing.capture_logs() as logs:
+    ways = [type(audio_way("99.0")).__name__ for _ in range(3)]
+request = ffi.FfiRequest()
+request.connect.url = "ws://livekit"
+client.FfiClient.instance.request(request)
+options = asked[0].connect.options
+print(json.dumps([ways, logs, options.HasField("join_retries") and options.join_retries == 0]))
+"""
+
+
+def test_given_a_version_that_is_new_to_us_then_the_public_way_said_once_and_a_join_is_tried_once_all_the_same() -> None:
+    """In a process of its own: what is changed in the SDK stays changed."""
+    told = subprocess.run([sys.executable, "-c", UNTRIED], check=True, capture_output=True, text=True, timeout=60).stdout
+    ways, logs, tried_once = json.loads(told)
+    assert ways == ["PublicWay"] * 3
+    assert [(line["log_level"], line["version"]) for line in logs] == [("warning", "99.0")]
+    assert "public way" in logs[0]["event"]
+    assert tried_once
 
 
 PANIC = """
