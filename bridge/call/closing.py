@@ -12,6 +12,7 @@ from bridge.call.live import Call
 from bridge.call.over import CallOver
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
+from bridge.dispatch.trace import Trace
 from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.media.port import Clip
 from bridge.model.ending import EndReason
@@ -43,6 +44,8 @@ class Closing:
         await asyncio.gather(self._quietly(self._leave_seat(call, over.reason)), self._part_with(call, over))
         answered = call.answered
         await self.close_sound(call)
+        if over.reason is EndReason.ROOM_FAILED:
+            call.trace["room"] = Trace(over.detail).to_json()
         record = call.record(self._world.clock.now(), over.reason, over.by, over.detail, 200 if answered else status)
         call.progress.why = record
         call.progress.over.set()

@@ -25,6 +25,7 @@ def test_given_a_pin_rule_when_no_room_can_be_had_then_nobody_is_asked(falls_bac
             assert not leg.answered
             assert record.end_reason is EndReason.ROOM_FAILED
             assert "there are no rooms" in record.detail
+            assert record.trace["room"]["summary"] == record.detail
             assert on.node.opened == []
 
     travel(story())
@@ -74,6 +75,8 @@ def test_given_a_ringing_caller_when_the_promised_seat_fails_then_the_fallback_w
             record = await on.until_over()
             assert leg.said[-1] == "fall_back"
             assert (record.end_reason, record.ended_by, record.detail) == (EndReason.ROOM_FAILED, EndedBy.ROOM, "LiveKit says no")
+            assert record.trace["room"] == {"summary": "LiveKit says no", "candidates": []}
+            assert record.trace["decision"]["summary"]
 
     travel(story())
 
@@ -151,6 +154,7 @@ def test_given_a_ringing_caller_when_the_room_is_back_in_time_then_the_call_goes
             leg.caller_hangs_up()
             record = await on.until_over()
             assert record.end_reason is EndReason.HANGUP
+            assert "room" not in record.trace
 
     travel(story())
 
