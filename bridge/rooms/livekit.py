@@ -26,6 +26,9 @@ WATCH_EVERY: Final = 1.0
 WATCH_LIMIT: Final = 1.5
 """Seconds for one look."""
 
+LATE: Final = 0.3
+"""A look that is over so many seconds later than it may be says that it was we who did not run (stopped, or the machine was)."""
+
 AWAY_LIMIT: Final = 3.0
 """Seconds without LiveKit after which nobody waits for company any more (a caller is told within 5, DESIGN §5), and who talks and hears
 nothing hears the comfort tone. The SDK needs longer to notice a server that is frozen."""
@@ -97,11 +100,14 @@ class LiveKitRooms:
                 self._faults.warning("a fault of ours while LiveKit was looked after", exc_info=error)
 
     async def _look(self, away_since: float | None) -> float | None:
-        """Since when LiveKit has been away (`time.monotonic`); None when it is there, or nobody needs to know. Who waits would only wait
-        longer. Who talks has a session that comes back by itself; until the SDK has noticed, they hear from us that it is not the line."""
+        """Since when LiveKit has been away (`time.monotonic`); None when it is there, or that is not known, or nobody needs to know. Who
+        waits would only wait longer. Who talks has a session that comes back by itself; until the SDK has noticed, they hear from us that
+        it is not the line."""
         asking = [seat for seat in self._seats if seat.waits or seat.hears_nothing()]
         began = time.monotonic()
         why = await self._why_away() if asking else ""
+        if why and time.monotonic() - began > WATCH_LIMIT + LATE:
+            return None
         if not why:
             for seat in self._seats:
                 seat.found()

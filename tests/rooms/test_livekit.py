@@ -102,3 +102,24 @@ async def test_given_a_fault_of_ours_at_one_look_then_the_next_one_is_taken(room
     assert "a fault of ours while LiveKit was looked after" in {line["event"] for line in logs}
     Api.away = Unavailable("LiveKit cannot be reached")
     assert await told_by(seat, within=5.0) == [SeatGone("connection_lost", "LiveKit cannot be reached")]
+
+
+async def test_given_a_node_that_did_not_run_for_a_while_then_livekit_is_not_taken_for_away(
+    rooms: LiveKitRooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its question times out although the answer is there."""
+    monkeypatch.setattr(livekit, "WATCH_LIMIT", 0.2)
+    stalls = iter([0.2 + livekit.LATE + 0.1])
+
+    async def probe(_lookup: Api) -> None:
+        Api.asked += 1
+        for seconds in stalls:
+            time.sleep(seconds)  # noqa: ASYNC251  (the whole process does not run)
+            await asyncio.sleep(10.0)
+
+    seat = await rooms.join(TICKET, 8000)
+    await joined()
+    await asked_again()
+    monkeypatch.setattr(Api, "probe", probe)
+    await asked_again()
+    assert await told_by(seat, within=0.1) == []
