@@ -45,10 +45,16 @@ class Death:
     human: Human
     calls: dict[State, CarrierCall]
     struck_at: float
+    away: float = 0.0
+    """Seconds that it took who died to be back."""
 
 
 ROOM_LOST_WHILE_WAITING = 5.0
 """Seconds (DESIGN §5)."""
+
+UNNOTICED = 4.0
+"""Seconds that callers who wait surely do not notice of a controller's death: the PBX gives them to the fallback after five looks, a second
+apart, at a heartbeat that may have been a second old when it stopped."""
 
 Strike = Callable[[Death], Awaitable[None]]
 
@@ -341,6 +347,7 @@ async def test_given_a_talk_when_livekit_is_back_at_once_then_both_hear_one_anot
 async def _controller_killed_and_back(death: Death) -> None:
     await death.stack.server.kill()
     await death.stack.server.start()
+    death.away = time.monotonic() - death.struck_at
     await asyncio.sleep(6.0)
 
 
@@ -366,12 +373,17 @@ async def test_given_a_talk_when_the_controller_is_killed_and_back_then_the_seat
 async def test_given_callers_who_wait_when_the_controller_is_killed_and_back_then_company_still_counts(controller_death: Death) -> None:
     ringing, waiting = controller_death.calls[State.RINGING], controller_death.calls[State.WAITING]
     access = controller_death.livekit.access
+    fell_back = [call for call in (ringing, waiting) if heard_tone(call, (FALLBACK_HZ,), controller_death.struck_at) is not None]
+    if controller_death.away < UNNOTICED:  # a start of the server may take longer on a busy machine: then the fallback is right
+        assert fell_back == []
     async with Human(access, "nobody") as first, Human(access, "nobody-behind-a-pin") as second:
         for human in (first, second):
             human.hum(tone(RATE, 1.0, [HUMAN_HZ]))
-        await ringing.answered(6.0)
+        if ringing not in fell_back:
+            await ringing.answered(6.0)
         for call in (ringing, waiting):
-            await until_heard(call, (HUMAN_HZ,), time.monotonic(), within=6.0)
+            if call not in fell_back:
+                await until_heard(call, (HUMAN_HZ,), time.monotonic(), within=6.0)
     for call in (ringing, waiting):
         await call.hang_up()
         await the_record(controller_death.stack, call)
