@@ -132,7 +132,8 @@ class Application:
         outbound = Outbound(self.registry, self.pbxes, self.objects, limits, SystemClock(), new_call_id)
         sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods(), **outbound.methods()}
         numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
-        services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods), Service(PHONE_NUMBER_SERVICE, numbers.methods())]
+        livekit_sip = Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods, outbound.patience())
+        services = [livekit_sip, Service(PHONE_NUMBER_SERVICE, numbers.methods())]
         keys = Keys(settings.api_keys)
         parts = Parts(self.registry, self._store, transfers, self._health, self._routes.explain, self._reload_and_tell)
         tables = [Control(keys, parts).routes(), self._directory.routes() if self._directory is not None else ()]

@@ -3,6 +3,7 @@
 A token is looked at before anything else of a request is; what its bearer may do is asked by each method.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -122,9 +123,12 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise BadToken(f"invalid token: {name} is no time")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(at := float(value)):
+            return at
+    except OverflowError:
+        pass  # said below
+    raise BadToken(f"invalid token: {name} is no time")
 
 
 def _granted(claims: Mapping[str, Any]) -> Grants:

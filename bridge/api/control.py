@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.api.auth import BadToken, Grants, Keys
 from bridge.api.transfer import TransferRequest, Transfers
-from bridge.api.twirp import HTTP_STATUS, LONGEST, Code, TwirpError, cors_headers, fault_of_ours
+from bridge.api.twirp import HTTP_STATUS, LONGEST, Code, TwirpError, fault_of_ours, finish, read_body
 from bridge.call.registry import NoSuchCall
 from bridge.dispatch.explain import Explanation
 from bridge.errors import ConfigurationError, Unavailable
@@ -168,7 +168,7 @@ class Control:
                 response = _error(TwirpError(Code.DEADLINE_EXCEEDED, f"it took longer than {LONGEST:g} s"))
             except Exception:
                 response = _error(fault_of_ours(f"{endpoint.verb} {PREFIX}{endpoint.path}"))
-            response.headers.update(cors_headers(request))
+            finish(request, response)
             return response
 
         return answer
@@ -300,11 +300,10 @@ def _must_be_admin(grants: Grants | None) -> None:
 
 async def _body(request: web.Request, model: type[_Model]) -> _Model:
     """A JSON object, or nothing for one without fields. Raises TwirpError."""
-    data = bytearray()
-    async for piece in request.content.iter_any():
-        data += piece
-        if len(data) > BODY_LIMIT:
-            raise TwirpError(Code.RESOURCE_EXHAUSTED, f"the body is larger than {BODY_LIMIT} bytes")
+    try:
+        data = await read_body(request, BODY_LIMIT)
+    except web.HTTPRequestEntityTooLarge:
+        raise TwirpError(Code.RESOURCE_EXHAUSTED, f"the body is larger than {BODY_LIMIT} bytes") from None
     try:
         found = json.loads(data.decode() or "{}")
     except (ValueError, RecursionError):

@@ -17,7 +17,7 @@ from livekit.protocol import sip
 from bridge.api.access import in_twirps_words, permit
 from bridge.api.auth import Grants
 from bridge.api.sip_status import sip_error
-from bridge.api.twirp import Code, Method, TwirpError, time_left
+from bridge.api.twirp import Code, Method, Patience, TwirpError, time_left
 from bridge.call import attributes
 from bridge.call.clock import Clock
 from bridge.call.live import Progress
@@ -44,6 +44,18 @@ RINGING_TIMEOUT: Final = 180.0
 
 MARGIN: Final = 0.25
 """Seconds of the request's own time that are kept for its answer."""
+
+FOR_A_SEAT, FOR_AN_ANSWER = 30.0, 80.0
+"""Seconds that a request may take where its asker says nothing (§1.11)."""
+
+MOST: Final = 600.0
+"""Seconds where its asker says more."""
+
+CALLED_LIMIT: Final = 240
+"""Characters of a number: `sip_` and `Phone ` before it still make a participant's name of 256."""
+
+DIGITS_LIMIT: Final = 128
+"""Keys and pauses that are pressed for who asked: a minute's."""
 
 _DIGITS: Final = frozenset("0123456789*#ABCDabcdwW")
 
@@ -73,6 +85,10 @@ class Outbound:
         """By the names of LiveKit's service."""
         return {"CreateSIPParticipant": self._create_participant}
 
+    def patience(self) -> Mapping[str, Callable[[Any], Patience]]:
+        """For `twirp.Service`."""
+        return {"CreateSIPParticipant": lambda asked: Patience(FOR_AN_ANSWER if asked.wait_until_answered else FOR_A_SEAT, MOST)}
+
     async def _create_participant(self, asked: sip.CreateSIPParticipantRequest, grants: Grants | None) -> Message:
         permit(grants is not None and grants.sip_call)
         with in_twirps_words():
@@ -83,8 +99,7 @@ class Outbound:
             request = self._request(new, trunk)
             self._limits.allowed.check(new.sip_call_to)
         note = self._note(new, trunk, request)
-        progress = await self._placed(request, note)
-        await self._wait(note.call_id, progress, new.wait_until_answered)
+        await self._placed_and_waited_for(request, note, new.wait_until_answered)
         ticket = note.ticket
         assert ticket is not None  # noqa: S101  (written by _note)
         return sip.SIPParticipantInfo(participant_identity=ticket.identity, room_name=ticket.room_name, sip_call_id=note.call_id)
@@ -99,10 +114,12 @@ class Outbound:
 
     def _request(self, new: NewParticipant, trunk: OutboundTrunk) -> DialRequest:
         """Raises InvalidObject, TwirpError."""
-        if USER.fullmatch(new.sip_call_to.replace("#", "")) is None:
-            raise InvalidObject("sip_call_to is a number, or a user of letters, digits and _ . ! ~ * ' + -")
-        if not _DIGITS.issuperset(new.dtmf):
-            raise InvalidObject("dtmf is 0-9, *, #, A-D, and w for half a second's pause")
+        if USER.fullmatch(new.sip_call_to.replace("#", "")) is None or len(new.sip_call_to) > CALLED_LIMIT:
+            raise InvalidObject(f"sip_call_to is a number, or a user of letters, digits and _ . ! ~ * ' + -: {CALLED_LIMIT} at most")
+        if len(new.sip_number) > CALLED_LIMIT:
+            raise InvalidObject(f"sip_number has more than {CALLED_LIMIT} characters")
+        if not _DIGITS.issuperset(new.dtmf) or len(new.dtmf) > DIGITS_LIMIT:
+            raise InvalidObject(f"dtmf is 0-9, *, #, A-D, and w for half a second's pause: {DIGITS_LIMIT} of them at most")
         for name in ("sip_request_uri", "sip_to_header", "sip_from_header", "to_user_override"):
             if getattr(new, name):
                 raise InvalidObject(f"{name} is the PBX's: its endpoint writes those headers (docs/differences.md)")
@@ -143,6 +160,18 @@ class Outbound:
             digits=new.dtmf,
         )
 
+    async def _placed_and_waited_for(self, request: DialRequest, note: CallNote, until_answered: bool) -> None:
+        """Until there is a seat, or an answer. Who asked and waits no longer wants no answer either: the call ends."""
+        placing = asyncio.create_task(self._placed(request, note))
+        try:
+            await self._wait(note.call_id, await asyncio.shield(placing), until_answered)
+        except asyncio.CancelledError:
+            # Nobody can take half of a call back: the phone may ring before the PBX has told us of it.
+            await asyncio.wait({placing})
+            if until_answered and placing.exception() is None:
+                self._end(note.call_id)
+            raise
+
     async def _placed(self, request: DialRequest, note: CallNote) -> Progress:
         pbx = next((pbx for pbx in self._pbxes if pbx.can_dial(request.trunk_id)), None)
         if pbx is None:
@@ -158,7 +187,6 @@ class Outbound:
             raise TwirpError(Code.UNAVAILABLE, str(error)) from None
 
     async def _wait(self, call_id: str, progress: Progress, until_answered: bool) -> None:
-        """Until there is a seat, or an answer. Who asked and waits no longer wants no answer either: the call ends."""
         wanted = progress.answered if until_answered else progress.seated
         try:
             async with asyncio.timeout(max(0.0, time_left() - MARGIN)):
@@ -166,10 +194,6 @@ class Outbound:
         except TimeoutError:
             self._end(call_id)
             raise TwirpError(Code.DEADLINE_EXCEEDED, "nobody has answered in the time of this request") from None
-        except asyncio.CancelledError:
-            if until_answered:
-                self._end(call_id)
-            raise
         if not wanted.is_set() and progress.why is not None:
             raise _failed(progress.why)
 

@@ -21,7 +21,8 @@ async def serve_api(twirp: Twirp, tables: Iterable[Iterable[web.AbstractRouteDef
     app.add_routes([web.route("*", r"/{slashes:/*}twirp/{method:.*}", twirp.handle)])
     for table in tables:
         app.add_routes(list(table))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LEAVE_TIME)
+    # Who hangs up waits no longer: whatever was done for them alone ends (docs/api.md). What must be whole lies in a store's thread.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=LEAVE_TIME, handler_cancellation=True)
     await runner.setup()
     try:
         try:

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
@@ -38,7 +39,7 @@ ANONYMOUS_LIMIT: Final = 64 * 1024
 """Bytes of a body that comes without a token: whatever it says, it is refused."""
 
 LONGEST: Final = 60.0
-"""Seconds that a method may take, where who asks says nothing or more."""
+"""Seconds that a method may take, where who asks says nothing or more, and it has no Patience of its own."""
 
 CORS_METHODS: Final = "OPTIONS, HEAD, GET, POST, PATCH, DELETE"
 
@@ -104,11 +105,32 @@ Method = Callable[[Any, Grants | None], Awaitable[Message]]
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a request may take: where who asks says nothing, and at most."""
+
+    usual: float = LONGEST
+    most: float = LONGEST
+
+
+def _as_all(_asked: Any) -> Patience:
+    return Patience()
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A service and what does its methods, by name. One without is answered with `unimplemented`."""
+    """A service and what does its methods, by name. One without is answered with `unimplemented`. `patience`: of methods that have their
+    own, from the request's message."""
 
     descriptor: ServiceDescriptor
     methods: Mapping[str, Method] = field(default_factory=dict)
+    patience: Mapping[str, Callable[[Any], Patience]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    descriptor: MethodDescriptor
+    method: Method | None
+    patience: Callable[[Any], Patience]
 
 
 class Twirp:
@@ -116,14 +138,15 @@ class Twirp:
 
     def __init__(self, services: Sequence[Service], keys: Keys) -> None:
         self._keys = keys
-        self._methods: dict[str, tuple[MethodDescriptor, Method | None]] = {}
+        self._routes: dict[str, _Route] = {}
         self._services = {f"{PREFIX}{service.descriptor.full_name}" for service in services}
         for service in services:
             unknown = service.methods.keys() - {method.name for method in service.descriptor.methods}
             if unknown:
                 raise ValueError(f"{service.descriptor.full_name} has no methods {', '.join(sorted(unknown))}")
             for method in service.descriptor.methods:
-                self._methods[f"{PREFIX}{service.descriptor.full_name}/{method.name}"] = (method, service.methods.get(method.name))
+                route = _Route(method, service.methods.get(method.name), service.patience.get(method.name, _as_all))
+                self._routes[f"{PREFIX}{service.descriptor.full_name}/{method.name}"] = route
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method == "OPTIONS":
@@ -138,37 +161,39 @@ class Twirp:
             response = web.Response(status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text="the body is larger than 10 MiB\n")
         except web.HTTPNotFound as error:
             response = web.Response(status=error.status, text=error.text)
-        response.headers.update(cors_headers(request))
+        except Exception:
+            response = _error(fault_of_ours(request.path[:256]))
+        finish(request, response)
         return response
 
     async def _answer(self, request: web.Request) -> web.Response:
         grants = self._keys.grants(request.headers.get("Authorization"), request.query.get("access_token"))
-        descriptor, method = self._route(request)
+        route = self._route(request)
         encoding = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if encoding not in ("application/json", "application/protobuf"):
             raise TwirpError(Code.BAD_ROUTE, f"unexpected Content-Type: {encoding!r}")
         try:
             async with asyncio.timeout(LONGEST):
-                body = await _body(request, ANONYMOUS_LIMIT if grants is None else BODY_LIMIT)
+                body = await read_body(request, ANONYMOUS_LIMIT if grants is None else BODY_LIMIT)
         except TimeoutError:
             raise TwirpError(Code.DEADLINE_EXCEEDED, f"the request's body took longer than {LONGEST:g} s") from None
         except web.HTTPRequestEntityTooLarge:
             if grants is None:
                 raise TwirpError(Code.UNAUTHENTICATED, "permissions denied") from None
             raise
-        asked = await _off_the_loop(len(body), lambda: _read(descriptor.input_type, body, encoding))
-        if method is None:
-            raise TwirpError(Code.UNIMPLEMENTED, f"{descriptor.name} is not offered here")
-        answer = await _done(descriptor, method, asked, grants, _patience(request))
+        asked = await _off_the_loop(len(body), lambda: _read(route.descriptor.input_type, body, encoding))
+        if route.method is None:
+            raise TwirpError(Code.UNIMPLEMENTED, f"{route.descriptor.name} is not offered here")
+        answer = await _done(route.descriptor.name, route.method, asked, grants, _seconds(request, route.patience(asked)))
         written = await _off_the_loop(answer.ByteSize(), lambda: _written(answer, encoding))
         return web.Response(body=written, content_type=encoding)
 
-    def _route(self, request: web.Request) -> tuple[MethodDescriptor, Method | None]:
+    def _route(self, request: web.Request) -> _Route:
         path = "/" + request.path.lstrip("/")
         if request.method != "POST":
             raise TwirpError(Code.BAD_ROUTE, f"unsupported method {request.method!r} (only POST is allowed)")
         try:
-            return self._methods[path]
+            return self._routes[path]
         except KeyError:
             if path.rpartition("/")[0] not in self._services:
                 # Where LiveKit has no service, its HTTP server answers.
@@ -187,15 +212,18 @@ def _written(answer: Message, encoding: str) -> bytes:
     return json.dumps(to_json(answer), ensure_ascii=False).encode()
 
 
-async def _body(request: web.Request, limit: int) -> bytes:
-    """Raises HTTPRequestEntityTooLarge."""
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Raises HTTPRequestEntityTooLarge, and TwirpError for one that is not what its headers say: broken off, or not compressed so."""
     if (request.content_length or 0) > limit:
         raise web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
     body = bytearray()
-    async for piece in request.content.iter_any():
-        body += piece
-        if len(body) > limit:
-            raise web.HTTPRequestEntityTooLarge(limit, len(body))
+    try:
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, len(body))
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise TwirpError(Code.MALFORMED, "the request's body is not what its headers say") from None
     return bytes(body)
 
 
@@ -219,36 +247,32 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no JSON")
 
 
-def _patience(request: web.Request) -> float:
+def _seconds(request: web.Request, patience: Patience) -> float:
     text = request.headers.get("X-Twirp-Timeout-Ms", "")
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        return LONGEST
-    return min(LONGEST, int(text) / 1000) if int(text) else LONGEST
+        return patience.usual
+    return min(patience.most, int(text) / 1000) if int(text) else patience.usual
 
 
 _deadline: ContextVar[float | None] = ContextVar("deadline of the request", default=None)
 
 
 def time_left() -> float:
-    """Seconds that the request which is being answered may still take: what its asker said, LONGEST at most."""
+    """Seconds that the request which is being answered may still take: what its asker said, or its method's Patience."""
     deadline = _deadline.get()
     return LONGEST if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
 
 
-async def _done(descriptor: MethodDescriptor, method: Method, asked: Message, grants: Grants | None, limit: float) -> Message:
+async def _done(name: str, method: Method, asked: Message, grants: Grants | None, limit: float) -> Message:
     # Given back at the end: the next request of the connection may be one that knows of no deadline.
     token = _deadline.set(asyncio.get_running_loop().time() + limit)
     try:
         async with asyncio.timeout(limit):
             return await method(asked, grants)
-    except TwirpError:
-        raise
     except TimeoutError:
-        raise TwirpError(Code.DEADLINE_EXCEEDED, f"{descriptor.name} took longer than {limit:g} s") from None
+        raise TwirpError(Code.DEADLINE_EXCEEDED, f"{name} took longer than {limit:g} s") from None
     except Unavailable as error:
         raise TwirpError(Code.UNAVAILABLE, str(error)) from None
-    except Exception:
-        raise fault_of_ours(descriptor.full_name) from None
     finally:
         _deadline.reset(token)
 
@@ -288,9 +312,22 @@ def _with_nulls(message: Message, written: dict[str, Any]) -> dict[str, Any]:
 
 def _error(error: TwirpError) -> web.Response:
     body: dict[str, Any] = {"code": error.code.value, "msg": str(error)}
-    if error.meta:
-        body["meta"] = error.meta
+    meta = dict(error.meta)
+    if HTTP_STATUS[error.code] == HTTPStatus.INTERNAL_SERVER_ERROR and "error_id" not in meta:
+        # No fault of ours, but what LiveKit has no better code for.
+        meta["error_id"] = secrets.token_hex(6)
+        log.warning("a request is answered with 500", code=error.code.value, why=str(error), error_id=meta["error_id"])
+    if meta:
+        body["meta"] = meta
     return web.json_response(body, status=HTTP_STATUS[error.code])
+
+
+def finish(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer has."""
+    response.headers.update(cors_headers(request))
+    if request.content.exception() is not None:
+        # Where a broken body ends, and the next request begins, nobody knows.
+        response.force_close()
 
 
 def cors_headers(request: web.Request) -> dict[str, str]:

@@ -19,6 +19,9 @@ Soft = tuple[str, ...]
 SHOWN_LIMIT = 128
 """Bytes of the name that is shown to who is called."""
 
+NAME_LIMIT, ATTRIBUTES_LIMIT, METADATA_LIMIT = 256, 64 * 1024, 512 * 1024
+"""Bytes that a LiveKit server takes of a room's or a participant's name, of a participant's attributes, of the metadata."""
+
 _TOKEN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.!%*_+`'~")
 """RFC 3261's token."""
 
@@ -193,7 +196,23 @@ def check_new_participant(new: NewParticipant) -> Soft:
         check_destination(new.destination)
     soft = _check_header_maps(new.headers, {}, {})
     check_media(new.media)
+    _check_lengths(new)
     return soft
+
+
+def _check_lengths(new: NewParticipant) -> None:
+    """What a LiveKit server refuses when they join, which would be after their phone has rung."""
+    for field in ("room_name", "participant_identity", "participant_name"):
+        if _bytes(getattr(new, field)) > NAME_LIMIT:
+            raise InvalidObject(f"{field} has more than {NAME_LIMIT} bytes")
+    if _bytes(*new.participant_attributes.keys(), *new.participant_attributes.values()) > ATTRIBUTES_LIMIT:
+        raise InvalidObject(f"participant_attributes have more than {ATTRIBUTES_LIMIT} bytes")
+    if _bytes(new.participant_metadata) > METADATA_LIMIT:
+        raise InvalidObject(f"participant_metadata has more than {METADATA_LIMIT} bytes")
+
+
+def _bytes(*texts: str) -> int:
+    return sum(len(text.encode(errors="replace")) for text in texts)
 
 
 def check_outbound_config(trunk: OutboundConfig) -> Soft:

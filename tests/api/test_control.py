@@ -128,6 +128,12 @@ async def client() -> AsyncIterator[Client]:
         await runner.cleanup()
 
 
+async def test_given_a_body_that_is_not_what_its_headers_say_then_malformed(client: Client) -> None:
+    for path in ("/explain", "/reload"):
+        status, body = await client.ask("POST", path, b"no gzip at all", headers={"Content-Encoding": "gzip"})
+        assert (status, body["code"]) == (400, "malformed")
+
+
 # Who may
 
 

@@ -4,7 +4,7 @@ becomes of the calls is tests/call/test_outgoing.py's, real phones are tests/rea
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -14,8 +14,9 @@ from livekit.protocol import sip
 from pydantic import SecretStr
 
 from bridge.api.auth import Grants, Keys
-from bridge.api.outbound import RINGING_TIMEOUT, Limits, Outbound
-from bridge.api.twirp import Service, Twirp, TwirpError
+from bridge.api.outbound import CALLED_LIMIT, DIGITS_LIMIT, MOST, RINGING_TIMEOUT, Limits, Outbound
+from bridge.api.server import serve_api
+from bridge.api.twirp import Service, Twirp, TwirpError, time_left
 from bridge.call.live import Progress
 from bridge.call.registry import NoRoom, NoSuchCall
 from bridge.errors import CannotDial, Unavailable
@@ -49,8 +50,15 @@ class Books:
         self.placed: list[tuple[str, DialRequest, CallNote]] = []
         self.hung_up: list[tuple[str, EndReason]] = []
         self.progress = Progress()
+        self.dialling = asyncio.Event()
+        self.rings = asyncio.Event()
+        self.rings.set()
+        self.time_left = 0.0
 
     async def place(self, pbx: Pbx, request: DialRequest, note: CallNote) -> Progress:
+        self.time_left = time_left()
+        self.dialling.set()
+        await self.rings.wait()
         if self.error is not None:
             raise self.error
         self.placed.append((pbx.name, request, note))
@@ -85,11 +93,18 @@ def outbound(books: Books, *, allow: tuple[str, ...] = ("+1555*",), ways: tuple[
     return made.methods()["CreateSIPParticipant"]
 
 
+def service(books: Books) -> Service:
+    return Service(
+        sip.DESCRIPTOR.services_by_name["SIP"],
+        {"CreateSIPParticipant": outbound(books)},
+        Outbound.patience(cast(Any, None)),
+    )
+
+
 @asynccontextmanager
 async def serving(books: Books) -> AsyncIterator[Any]:
     app = web.Application()
-    services = [Service(sip.DESCRIPTOR.services_by_name["SIP"], {"CreateSIPParticipant": outbound(books)})]
-    app.router.add_route("*", "/{path:.*}", Twirp(services, Keys({"devkey": SecretStr(SECRET)})).handle)
+    app.router.add_route("*", "/{path:.*}", Twirp([service(books)], Keys({"devkey": SecretStr(SECRET)})).handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -117,6 +132,14 @@ async def serving(books: Books) -> AsyncIterator[Any]:
         (asked(sip_request_uri=sip.SIPRequestDest(raw="sip:x@y")), MAY, "invalid_argument", "sip_request_uri"),
         (asked(sip_to_header=sip.SIPNamedDest(values=sip.SIPUri(user="x", host="y", port=5060))), MAY, "invalid_argument", "sip_to_header"),
         (asked(to_user_override="x"), MAY, "invalid_argument", "to_user_override"),
+        (asked("+1555" * 50), MAY, "invalid_argument", "sip_call_to"),
+        (asked(sip_number="+1555" * 50), MAY, "invalid_argument", "sip_number"),
+        (asked(dtmf="1" * (DIGITS_LIMIT + 1)), MAY, "invalid_argument", "dtmf"),
+        (asked(room="☎" * 86), MAY, "invalid_argument", "room_name"),
+        (asked(participant_identity="i" * 257), MAY, "invalid_argument", "participant_identity"),
+        (asked(participant_name="n" * 100_000), MAY, "invalid_argument", "participant_name"),
+        (asked(participant_metadata="m" * (512 * 1024 + 1)), MAY, "invalid_argument", "participant_metadata"),
+        (asked(participant_attributes={"a": "v" * 64 * 1024}), MAY, "invalid_argument", "participant_attributes"),
         (asked(trunk="ST_nameless"), MAY, "failed_precondition", "number to call from"),
         (asked("+4930"), MAY, "permission_denied", "outbound.allow"),
     ],
@@ -200,6 +223,38 @@ async def test_given_next_to_nothing_then_livekits_defaults_and_the_operators_li
     assert {"sip.phoneNumber", "sip.hostname", "sip.trunkPhoneNumber"}.isdisjoint(note.ticket.attributes)
 
 
+async def test_given_names_as_long_as_livekit_takes_them_then_they_are_called() -> None:
+    books = Books()
+    books.progress.seated.set()
+    names = {"room": "☎" * 85, "participant_identity": "i" * 256, "participant_name": "n" * 256, "dtmf": "1" * DIGITS_LIMIT}
+    await outbound(books, allow=("*",))(asked("1" * CALLED_LIMIT, **names), MAY)
+    ((_, _, note),) = books.placed
+    assert note.ticket is not None
+    await outbound(books, allow=("*",))(asked("1" * CALLED_LIMIT), MAY)
+    ticket = books.placed[1][2].ticket
+    assert ticket is not None
+    assert max(len(ticket.identity), len(ticket.name)) <= 256
+
+
+@pytest.mark.parametrize(
+    ("said", "until_answered", "seconds"),
+    [(None, False, 30), (None, True, 80), (100, True, 100), (100, False, 100), (10, True, 10), (0, True, 80), (10**5, True, MOST)],
+)
+async def test_given_a_request_then_it_may_take_livekits_time_or_what_its_asker_says(
+    said: int | None, seconds: float, *, until_answered: bool
+) -> None:
+    books = Books()
+    books.progress.seated.set()
+    books.progress.answered.set()
+    async with serving(books) as client:
+        headers = client._auth_header(api.VideoGrants(), sip=api.SIPGrants(call=True))
+        if said is not None:
+            headers["X-Twirp-Timeout-Ms"] = str(said * 1000)
+        request = asked(wait_until_answered=until_answered)
+        await client._client.request("SIP", "CreateSIPParticipant", request, headers, sip.SIPParticipantInfo)
+    assert seconds - 5 < books.time_left <= seconds
+
+
 async def test_given_who_waits_for_an_answer_then_a_seat_is_none() -> None:
     books = Books()
     books.progress.seated.set()
@@ -253,6 +308,49 @@ async def test_given_who_asked_is_gone_then_a_call_they_waited_for_ends_with_the
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert bool(books.hung_up) is ends
+
+
+@pytest.mark.parametrize(("until_answered", "ends"), [(True, True), (False, False)])
+async def test_given_who_asked_is_gone_before_the_pbx_has_told_of_the_call_then_that_is_waited_for(
+    *, until_answered: bool, ends: bool
+) -> None:
+    books = Books()
+    books.rings.clear()
+    asking = asyncio.create_task(outbound(books)(asked(wait_until_answered=until_answered), MAY))
+    await books.dialling.wait()
+    asking.cancel()
+    await asyncio.sleep(0.05)
+    assert (asking.done(), books.placed, books.hung_up) == (False, [], [])
+    books.rings.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert (len(books.placed), bool(books.hung_up)) == (1, ends)
+
+
+@pytest.mark.parametrize("rings", [True, False])
+async def test_given_a_connection_that_its_asker_closes_then_the_phone_rings_no_longer(*, rings: bool) -> None:
+    books = Books()
+    if not rings:
+        books.rings.clear()
+    twirp = Twirp([service(books)], Keys({"devkey": SecretStr(SECRET)}))
+    token = api.AccessToken("devkey", SECRET).with_sip_grants(api.SIPGrants(call=True)).to_jwt()
+    body = asked(wait_until_answered=True).SerializeToString()
+    async with serve_api(twirp, (), "127.0.0.1", 0) as port:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"POST /twirp/livekit.SIP/CreateSIPParticipant HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/protobuf\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        await books.dialling.wait()
+        assert books.hung_up == []
+        writer.close()
+        await writer.wait_closed()
+        books.rings.set()
+        async with asyncio.timeout(10):
+            while not books.hung_up:  # noqa: ASYNC110  (nobody is told when)
+                await asyncio.sleep(0.01)
+    assert books.hung_up == [("SCL_a", EndReason.REQUESTED)]
 
 
 async def test_given_a_call_that_is_over_when_its_asker_goes_then_nothing_is_hung_up() -> None:

@@ -14,8 +14,9 @@ from livekit import api
 from livekit.protocol import sip
 from pydantic import SecretStr
 
+from bridge.api import twirp as twirp_module
 from bridge.api.auth import Grants, Keys
-from bridge.api.twirp import BODY_LIMIT, Code, Method, Service, Twirp, TwirpError, to_json
+from bridge.api.twirp import BODY_LIMIT, Code, Method, Patience, Service, Twirp, TwirpError, to_json
 from bridge.errors import Unavailable
 
 SECRET = "a-secret-of-thirty-two-characters!"
@@ -43,17 +44,25 @@ async def slow(asked: sip.ListSIPDispatchRuleRequest, _grants: Grants | None) ->
     raise AssertionError("nobody waits that long")
 
 
+async def late(_asked: sip.UpdateSIPOutboundTrunkRequest, _grants: Grants | None) -> sip.SIPOutboundTrunkInfo:
+    raise TwirpError(Code.UNKNOWN, "found too late")
+
+
 METHODS: dict[str, Method] = {
     "CreateSIPInboundTrunk": echo,
     "CreateSIPDispatchRule": fail,
     "ListSIPInboundTrunk": away,
     "ListSIPDispatchRule": slow,
+    "ListSIPOutboundTrunk": slow,
+    "UpdateSIPOutboundTrunk": late,
 }
 
 
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
-    twirp = Twirp([Service(DESCRIPTOR, METHODS)], Keys({"devkey": SecretStr(SECRET)}))
+    twirp = Twirp(
+        [Service(DESCRIPTOR, METHODS, {"ListSIPOutboundTrunk": lambda _: Patience(0.05, 0.2)})], Keys({"devkey": SecretStr(SECRET)})
+    )
     app = web.Application(client_max_size=BODY_LIMIT + 1)
     app.router.add_route("*", "/{path:.*}", twirp.handle)
     runner = web.AppRunner(app, access_log=None)
@@ -153,6 +162,27 @@ async def test_given_broken_protobuf_then_malformed_and_the_error_is_json(client
     assert (status, found["code"]) == (400, "malformed")
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "Transfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        "Content-Length: 10\r\nContent-Encoding: deflate\r\n\r\n0123456789",
+    ],
+    ids=["no gzip", "no deflate"],
+)
+async def test_given_a_body_that_is_not_what_its_headers_say_then_malformed(client: aiohttp.ClientSession, request_: str) -> None:
+    assert client._base_url is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", client._base_url.port)
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    writer.write((head + f"Authorization: {client.headers['Authorization']}\r\n" + request_).encode())
+    with structlog.testing.capture_logs() as logs:
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 400"), answer
+    assert b'"code": "malformed"' in answer
+    assert logs == []
+
+
 async def test_given_a_body_over_the_limit_then_413_in_plain_text(client: aiohttp.ClientSession) -> None:
     assert (await post(client, data=io.BytesIO(b" " * BODY_LIMIT)))[0] == 400
     status, found = await post(client, data=io.BytesIO(b" " * (BODY_LIMIT + 1)))
@@ -177,6 +207,41 @@ async def test_given_a_fault_of_ours_then_internal_with_an_id_that_stands_in_the
     assert (status, found["code"]) == (500, "internal")
     assert [entry["error_id"] for entry in logs] == [found["meta"]["error_id"]]
     assert "ZeroDivision" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("where", ["_read", "_written", "_body_is_read", "_grants"])
+async def test_given_a_fault_of_ours_anywhere_then_internal_with_an_id_that_stands_in_the_log(
+    client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    for place, name in {
+        "_read": (twirp_module, "_read"),
+        "_written": (twirp_module, "_written"),
+        "_body_is_read": (twirp_module, "read_body"),
+        "_grants": (Keys, "grants"),
+    }.items():
+        if place == where:
+            monkeypatch.setattr(*name, broken)
+    with structlog.testing.capture_logs() as logs:
+        status, found = await post(client)
+    assert (status, found["code"]) == (500, "internal")
+    assert [entry["error_id"] for entry in logs] == [found["meta"]["error_id"]]
+
+
+async def test_given_an_answer_that_is_500_by_its_code_then_it_has_an_id_too(client: aiohttp.ClientSession) -> None:
+    with structlog.testing.capture_logs() as logs:
+        status, found = await post(client, "/twirp/livekit.SIP/UpdateSIPOutboundTrunk")
+    assert (status, found["code"], found["msg"]) == (500, "unknown", "found too late")
+    assert [(entry["error_id"], entry["why"]) for entry in logs] == [(found["meta"]["error_id"], "found too late")]
+
+
+async def test_given_a_method_with_a_time_of_its_own_then_that_counts(client: aiohttp.ClientSession) -> None:
+    for said in ("", "100000"):
+        status, found = await post(client, "/twirp/livekit.SIP/ListSIPOutboundTrunk", **{"X-Twirp-Timeout-Ms": said})
+        assert (status, found["code"]) == (408, "deadline_exceeded")
+    assert found["msg"].endswith("took longer than 0.2 s")
 
 
 async def test_given_other_ends_then_their_codes(client: aiohttp.ClientSession) -> None:

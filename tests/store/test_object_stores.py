@@ -1,6 +1,7 @@
 """What every store of LiveKit's objects promises, whatever stands behind it."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -48,6 +49,34 @@ async def other(open_store: OpenStore, store: ObjectStore) -> AsyncIterator[Obje
 async def test_given_nothing_then_the_inventory_is_empty(store: ObjectStore) -> None:
     assert await store.read() == Inventory()
     assert store.writable
+
+
+async def test_given_who_asked_goes_away_in_the_middle_of_a_change_then_it_is_whole_or_not_there_and_the_next_one_is_made(
+    store: ObjectStore, other: ObjectStore
+) -> None:
+    deciding, going_on = threading.Event(), threading.Event()
+    objects = (rule("SDR_a"), rule("SDR_b", pin="1"), rule("SDR_c", pin="2"))
+
+    def slowly(_: Inventory) -> Edit:
+        deciding.set()
+        assert going_on.wait(10)
+        return Edit(put=objects)
+
+    changing = asyncio.create_task(store.change(slowly))
+    assert await asyncio.to_thread(deciding.wait, 10)
+    behind = asyncio.create_task(store.change(put(rule("SDR_d", pin="3"), rule("SDR_e", pin="4"))))
+    await asyncio.sleep(0)
+    for asker in (behind, changing):
+        asker.cancel()
+    going_on.set()
+    for asker in (behind, changing):
+        with pytest.raises(asyncio.CancelledError):
+            await asker
+    after = await store.change(put(rule("SDR_last", pin="9")))
+    there = set(after.dispatch_rules) - {"SDR_last"}
+    assert there & {"SDR_a", "SDR_b", "SDR_c"} in (set(), {"SDR_a", "SDR_b", "SDR_c"})
+    assert there & {"SDR_d", "SDR_e"} in (set(), {"SDR_d", "SDR_e"})
+    assert await other.read() == await store.read() == after
 
 
 async def test_given_one_of_each_kind_then_all_of_it_comes_back_to_the_last_field_also_after_a_restart(open_store: OpenStore) -> None:
