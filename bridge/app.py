@@ -128,8 +128,8 @@ class Application:
             stack.push_async_callback(lookup.close)
             is_there = lookup.is_there
         transfers = Transfers(self.registry, settings.outbound.allowed(), random_letters, is_there)
-        limits = Limits(settings.outbound.allowed(), settings.outbound.max_minutes * 60)
-        outbound = Outbound(self.registry, self.pbxes, self.objects, limits, SystemClock(), new_call_id)
+        limits = Limits(settings.outbound.allowed(), settings.outbound.max_minutes * 60, settings.outbound.max_minutes_per_day * 60)
+        outbound = Outbound(self.registry, self.pbxes, self.objects, self._store, limits, SystemClock(), new_call_id)
         sip_methods = {**SipObjects(self.objects, random_letters).methods(), **transfers.methods(), **outbound.methods()}
         numbers = PhoneNumbers(self.objects, random_letters, lambda: datetime.now(UTC))
         livekit_sip = Service(sip.DESCRIPTOR.services_by_name["SIP"], sip_methods, outbound.patience())

@@ -279,6 +279,12 @@ class Outbound(Part):
 
     max_calls: int = Field(default=10, ge=0, description="calls out at the same time")
     max_minutes: float = Field(default=60.0, gt=0, le=1440, description="minutes that a call out may take, whatever its request says")
+    max_minutes_per_day: float = Field(
+        default=600.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="minutes that all calls out together may talk within 24 hours, by their records; then none goes out any more",
+    )
 
     @field_validator("allow")
     @classmethod

@@ -34,7 +34,7 @@ from bridge.model.trunk import OutboundTrunk
 from bridge.model.validation import InvalidObject, check_new_participant
 from bridge.pbx.port import DialRequest, Pbx
 from bridge.store.inventory import outbound_trunks
-from bridge.store.port import ObjectStore
+from bridge.store.port import Airtime, ObjectStore
 from bridge.store.protobuf import of_message
 
 log = structlog.get_logger(__name__)
@@ -57,26 +57,38 @@ CALLED_LIMIT: Final = 240
 DIGITS_LIMIT: Final = 128
 """Keys and pauses that are pressed for who asked: a minute's."""
 
+DAY: Final = 86_400.0
+"""Seconds, up to now: no midnight at which everything is allowed anew."""
+
 _DIGITS: Final = frozenset("0123456789*#ABCDabcdwW")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`longest`: seconds that a call may take."""
+    """`longest`: seconds that a call may take; `daily`: that all together may talk in a DAY."""
 
     allowed: AllowedTargets
     longest: float
+    daily: float
 
 
 class Outbound:
-    """`new_call_id` gives LiveKit's call ids."""
+    """`airtime` are the calls that have ended; `new_call_id` gives LiveKit's call ids."""
 
     def __init__(
-        self, registry: Registry, pbxes: Sequence[Pbx], store: ObjectStore, limits: Limits, clock: Clock, new_call_id: Callable[[], str]
+        self,
+        registry: Registry,
+        pbxes: Sequence[Pbx],
+        store: ObjectStore,
+        airtime: Airtime,
+        limits: Limits,
+        clock: Clock,
+        new_call_id: Callable[[], str],
     ) -> None:
         self._registry = registry
         self._pbxes = pbxes
         self._store = store
+        self._airtime = airtime
         self._limits = limits
         self._clock = clock
         self._new_call_id = new_call_id
@@ -98,11 +110,23 @@ class Outbound:
             trunk = await self._trunk(new)
             request = self._request(new, trunk)
             self._limits.allowed.check(new.sip_call_to)
-        note = self._note(new, trunk, request)
+        left = await self._time_to_talk()
+        note = self._note(new, trunk, request, min(self._limits.longest, left))
         await self._placed_and_waited_for(request, note, new.wait_until_answered)
         ticket = note.ticket
         assert ticket is not None  # noqa: S101  (written by _note)
         return sip.SIPParticipantInfo(participant_identity=ticket.identity, room_name=ticket.room_name, sip_call_id=note.call_id)
+
+    async def _time_to_talk(self) -> float:
+        """Seconds that are left of the day's. Calls that are up count for as long as they have talked, so that all of them together may
+        go over it by what each had left when it began. Raises TwirpError, Unavailable."""
+        now = self._clock.now()
+        since = now - DAY
+        live = [call.answered_at for call in self._registry.calls() if call.outgoing and call.answered_at is not None]
+        talked = await self._airtime.talked_out(since) + sum(now - max(begin, since) for begin in live)
+        if talked >= self._limits.daily:
+            raise TwirpError(Code.RESOURCE_EXHAUSTED, "calls out have talked for as long as outbound.max_minutes_per_day allows")
+        return self._limits.daily - talked
 
     async def _trunk(self, new: NewParticipant) -> OutboundTrunk:
         if not new.sip_trunk_id:
@@ -130,7 +154,7 @@ class Outbound:
         limit = _seconds(new.ringing_timeout) or RINGING_TIMEOUT
         return DialRequest(trunk.sip_trunk_id, new.sip_call_to, number, name, {**trunk.headers, **new.headers}, limit)
 
-    def _note(self, new: NewParticipant, trunk: OutboundTrunk, request: DialRequest) -> CallNote:
+    def _note(self, new: NewParticipant, trunk: OutboundTrunk, request: DialRequest, limit: float) -> CallNote:
         call_id, now = self._new_call_id(), self._clock.now()
         of_call = {"sip.callID": call_id, "sip.trunkID": trunk.sip_trunk_id, attributes.CALL_STATUS: attributes.DIALING}
         if not new.hide_phone_number:
@@ -145,7 +169,7 @@ class Outbound:
             attributes={name: value for name, value in {**new.participant_attributes, **of_call}.items() if value},
             dial_tone=new.play_dialtone or new.play_ringtone,
         )
-        longest = min(_seconds(new.max_call_duration) or self._limits.longest, self._limits.longest)
+        longest = min(_seconds(new.max_call_duration) or limit, limit)
         media_timeout = _seconds(outbound_media(new, trunk).media_timeout)
         return CallNote(
             call_id=call_id,

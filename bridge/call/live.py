@@ -171,5 +171,6 @@ class Call:
             "answered_at": self.note.answered_at if self.answered else None,
             "pin_tries": self.note.pin_tries,
             "taken_over": self.taken_over,
+            "outgoing": self.note.outgoing,
             "trace": self.trace,
         }

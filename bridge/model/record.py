@@ -13,7 +13,7 @@ from bridge.model.note import CallState
 
 
 class CallFacts(BaseModel):
-    """What is known of a call by now. Times are seconds since the epoch; `call_id` is unique for ever."""
+    """What is known of a call by now. Times are seconds since the epoch; `call_id` is unique for ever. `outgoing`: a call of ours."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,6 +33,7 @@ class CallFacts(BaseModel):
     answered_at: float | None = None
     pin_tries: int = 0
     taken_over: bool = False
+    outgoing: bool = False
     trace: dict[str, Any] = Field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:

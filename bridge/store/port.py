@@ -116,6 +116,13 @@ class Journal(Protocol):
         """The newest first. After the id of a call that has no record come none."""
 
 
+class Airtime(Protocol):
+    """How long calls of ours have talked, from their records: it survives a restart."""
+
+    async def talked_out(self, since: float) -> float:
+        """Seconds after `since` (since the epoch) that those have talked which have ended."""
+
+
 class Tries(Protocol):
     """The levels of the wrong-PIN throttle, by key."""
 

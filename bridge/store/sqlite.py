@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS calls (
     record TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS calls_by_end ON calls (ended_at);
+CREATE INDEX IF NOT EXISTS calls_of_ours ON calls (ended_at) WHERE json_extract(record, '$.outgoing');
 CREATE TABLE IF NOT EXISTS open_calls (
     call_id TEXT PRIMARY KEY,
     record TEXT NOT NULL
@@ -26,8 +27,14 @@ CREATE TABLE IF NOT EXISTS pin_tries (
 """
 
 
+_TALKED_OUT = """
+SELECT coalesce(sum(ended_at - max(json_extract(record, '$.answered_at'), ?1)), 0) FROM calls
+WHERE json_extract(record, '$.outgoing') AND ended_at > ?1 AND json_extract(record, '$.answered_at') IS NOT NULL
+"""
+
+
 class SqliteStore(SqliteFile):
-    """Journal and Tries in one file. `async with SqliteStore(path)`: opened and closed once, by its owner."""
+    """Journal, Airtime and Tries in one file. `async with SqliteStore(path)`: opened and closed once, by its owner."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _SCHEMA)
@@ -52,6 +59,10 @@ class SqliteStore(SqliteFile):
         statement = f"SELECT record FROM calls{conditions} ORDER BY ended_at DESC, rowid DESC LIMIT ?"  # noqa: S608  (texts of our own)
         rows = await self._run(lambda: self._execute(statement, (*values, limit)).fetchall())
         return [CallRecord.from_json(text) for (text,) in rows]
+
+    async def talked_out(self, since: float) -> float:
+        (seconds,) = await self._run(lambda: self._execute(_TALKED_OUT, (since,)).fetchone())
+        return float(seconds)
 
     async def levels(self) -> Mapping[str, Level]:
         rows = await self._run(lambda: self._execute("SELECT key, level, at FROM pin_tries").fetchall())

@@ -54,7 +54,7 @@ class FakeDispatcher:
 
 @dataclass
 class MemoryStore:
-    """Journal and Tries in memory, with the same promises as the real ones but for surviving us. `broken`: everything fails."""
+    """Journal, Airtime and Tries in memory, with the same promises as the real ones but for surviving us. `broken`: everything fails."""
 
     kept: dict[str, CallRecord] = field(default_factory=dict)
     open: dict[str, CallRecord] = field(default_factory=dict)
@@ -89,6 +89,11 @@ class MemoryStore:
             places = [place for place, record in enumerate(newest) if record.call_id == which.after_id]
             newest = newest[places[0] + 1 :] if places else []
         return [record for record in newest if _is_asked_for(record, which)][:limit]
+
+    async def talked_out(self, since: float) -> float:
+        await self._turn()
+        answered = [(record.answered_at, record.ended_at) for record in self.kept.values() if record.outgoing]
+        return sum(max(0.0, end - max(begin, since)) for begin, end in answered if begin is not None)
 
     async def levels(self) -> Mapping[str, Level]:
         await self._turn()

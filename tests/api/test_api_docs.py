@@ -40,7 +40,7 @@ def test_given_the_page_then_its_paths_are_those_of_the_control_api() -> None:
             {
                 **SipObjects(NOTHING, NOTHING).methods(),
                 **Transfers(NOTHING, NOTHING, NOTHING, NOTHING).methods(),
-                **Outbound(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING).methods(),
+                **Outbound(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING).methods(),
             },
         ),
         (SERVICE, PhoneNumbers(NOTHING, NOTHING, NOTHING).methods()),

@@ -2,7 +2,7 @@
 becomes of the calls is tests/call/test_outgoing.py's, real phones are tests/real's."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -14,15 +14,15 @@ from livekit.protocol import sip
 from pydantic import SecretStr
 
 from bridge.api.auth import Grants, Keys
-from bridge.api.outbound import CALLED_LIMIT, DIGITS_LIMIT, MOST, RINGING_TIMEOUT, Limits, Outbound
+from bridge.api.outbound import CALLED_LIMIT, DAY, DIGITS_LIMIT, MOST, RINGING_TIMEOUT, Limits, Outbound
 from bridge.api.server import serve_api
 from bridge.api.twirp import Service, Twirp, TwirpError, time_left
 from bridge.call.live import Progress
 from bridge.call.registry import NoRoom, NoSuchCall
 from bridge.errors import CannotDial, Unavailable
 from bridge.model.ending import EndedBy, EndReason
-from bridge.model.note import CallNote
-from bridge.model.record import CallRecord
+from bridge.model.note import CallNote, CallState
+from bridge.model.record import CallRecord, LiveCall
 from bridge.model.target import AllowedTargets
 from bridge.model.trunk import OutboundTrunk
 from bridge.pbx.port import DialRequest, Pbx
@@ -30,6 +30,7 @@ from bridge.store.inventory import edited
 from bridge.store.port import Edit, Inventory
 from bridge.testing.fake_pbx import FakePbx
 from bridge.testing.fake_world import FakeWorld
+from bridge.testing.fakes import MemoryStore
 
 SECRET = "a-secret-of-thirty-two-characters!"
 MAY = Grants(sip_call=True)
@@ -54,6 +55,8 @@ class Books:
         self.rings = asyncio.Event()
         self.rings.set()
         self.time_left = 0.0
+        self.live: list[LiveCall] = []
+        self.ended = MemoryStore()
 
     async def place(self, pbx: Pbx, request: DialRequest, note: CallNote) -> Progress:
         self.time_left = time_left()
@@ -63,6 +66,9 @@ class Books:
             raise self.error
         self.placed.append((pbx.name, request, note))
         return self.progress
+
+    def calls(self) -> Sequence[LiveCall]:
+        return self.live
 
     def hang_up(self, call_id: str, reason: EndReason) -> None:
         if self.progress.over.is_set():
@@ -88,8 +94,8 @@ class Clock:
 def outbound(books: Books, *, allow: tuple[str, ...] = ("+1555*",), ways: tuple[str, ...] = ("ST_out", "ST_nameless")) -> Any:
     pbx = FakePbx(FakeWorld())
     pbx.ways_out = set(ways)
-    limits = Limits(AllowedTargets(allow), longest=3_600.0)
-    made: Any = Outbound(books, [pbx], Objects(), limits, Clock(), lambda: "SCL_a")  # type: ignore[arg-type]  # as much of them as is used
+    limits = Limits(AllowedTargets(allow), longest=3_600.0, daily=6_000.0)
+    made: Any = Outbound(books, [pbx], Objects(), books.ended, limits, Clock(), lambda: "SCL_a")  # type: ignore[arg-type]  # as much of them as is used
     return made.methods()["CreateSIPParticipant"]
 
 
@@ -221,6 +227,41 @@ async def test_given_next_to_nothing_then_livekits_defaults_and_the_operators_li
     assert note.ticket is not None
     assert (note.ticket.identity, note.ticket.name, note.ticket.dial_tone) == ("sip_+15550123", "Phone", False)
     assert {"sip.phoneNumber", "sip.hostname", "sip.trunkPhoneNumber"}.isdisjoint(note.ticket.attributes)
+
+
+def call(began: float, **more: Any) -> dict[str, Any]:
+    return {"call_id": f"SCL_{began}", "pbx": "fake", "leg_id": "1", "started_at": began, "answered_at": began, "outgoing": True, **more}
+
+
+def over(began: float, ended: float, **more: Any) -> CallRecord:
+    facts = {"ended_at": ended, "ended_by": EndedBy.CALLER, "end_reason": EndReason.HANGUP}
+    return CallRecord.model_validate({**call(began), **facts, **more})
+
+
+async def test_given_calls_that_have_talked_for_the_day_then_none_goes_out_any_more() -> None:
+    books = Books()
+    books.progress.seated.set()
+    long_ago = over(NOW - 2 * DAY, NOW - DAY + 1_000.0)  # of which 1,000 seconds are within the day
+    inbound = over(NOW - 4_000.0, NOW - 1.0, outgoing=False)
+    unanswered = over(NOW - 3_999.0, NOW - 1.0, answered_at=None)
+    for record in (long_ago, inbound, unanswered, over(NOW - 5_000.0, NOW - 1_000.0)):
+        await books.ended.keep_record(record)
+    books.live = [LiveCall.model_validate({**call(NOW - 600.0), "state": CallState.TALKING, "answered": True})]
+    books.live.append(LiveCall.model_validate({**call(NOW - 600.0, outgoing=False), "state": CallState.TALKING, "answered": True}))
+    await outbound(books)(asked(max_call_duration=Duration(seconds=1_000)), MAY)
+    assert books.placed[-1][2].over_at == NOW + 400, "what is left of the day"
+    books.live = [LiveCall.model_validate({**call(NOW - 1_000.0), "state": CallState.TALKING, "answered": True})]
+    with pytest.raises(TwirpError, match=r"outbound\.max_minutes_per_day") as refused:
+        await outbound(books)(asked(), MAY)
+    assert (refused.value.code, len(books.placed)) == ("resource_exhausted", 1)
+
+
+async def test_given_records_that_cannot_be_read_then_nobody_is_called() -> None:
+    books = Books()
+    books.ended.broken = True
+    with pytest.raises(Unavailable):
+        await outbound(books)(asked(), MAY)
+    assert books.placed == []
 
 
 async def test_given_names_as_long_as_livekit_takes_them_then_they_are_called() -> None:

@@ -56,6 +56,7 @@ def test_given_somebody_who_answers_then_they_were_seated_before_and_talk_after(
         leg.caller_hangs_up()
         record = await on.until_over()
         assert (record.end_reason, record.number, record.trunk_id, record.room) == (EndReason.HANGUP, "+15550123", "ST_out", "lobby")
+        assert (record.outgoing, record.answered) == (True, True)
 
     told(tell)
 

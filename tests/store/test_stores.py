@@ -35,6 +35,22 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             yield opened
 
 
+async def test_given_calls_of_ours_then_they_have_talked_for_what_lies_after_the_moment_asked_for(store: SqliteStore | MemoryStore) -> None:
+    facts = {"pbx": "hq", "leg_id": "1", "started_at": 0.0, "end_reason": EndReason.HANGUP, "ended_by": EndedBy.CALLER}
+
+    async def keep(answered: float | None, ended: float, *, outgoing: bool = True) -> None:
+        more = {"call_id": f"SCL_{answered}-{ended}", "answered_at": answered, "ended_at": ended, "outgoing": outgoing}
+        await store.keep_record(CallRecord.model_validate(facts | more))
+
+    assert await store.talked_out(0.0) == 0.0
+    for answered, ended in ((10.0, 20.5), (15.0, 40.0), (None, 50.0), (1.0, 4.0), (50.0, 60.0)):
+        await keep(answered, ended)
+    await keep(11.0, 21.0, outgoing=False)
+    assert await store.talked_out(0.0) == 10.5 + 25 + 3 + 10
+    assert await store.talked_out(16.0) == 4.5 + 24 + 10
+    assert await store.talked_out(60.0) == 0.0
+
+
 def modes_in(folder: Path) -> dict[str, int]:
     return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in folder.iterdir()}
 
