@@ -15,9 +15,11 @@ from bridge.model.phone_number import PhoneNumber, PhoneNumberStatus
 from bridge.model.rule import DispatchRule
 from bridge.model.trunk import InboundTrunk, LegacyKind, LegacyTrunk
 from bridge.store.exchange import Fate, from_data, plan, to_text
+from bridge.store.inventory import KINDS
 from bridge.store.port import Edit, Inventory
 from bridge.store.sqlite_objects import SqliteObjects
-from tests.store.objects import ONE_OF_EACH, everything, put, room_of, rule
+from bridge.testing.redis_server import RedisServer
+from tests.store.objects import ONE_OF_EACH, everything, needs_redis, put, room_of, rule
 
 
 @pytest.fixture
@@ -75,6 +77,31 @@ def test_given_an_export_when_it_is_imported_elsewhere_then_all_is_there_and_a_s
     report = json.loads(capsys.readouterr().out)
     assert report["done"] is False
     assert {line["fate"] for line in report["objects"]} == {"same"}
+
+
+async def test_given_redis_then_everything_goes_there_and_back_and_a_second_time_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = to_text(everything(), as_json=False)
+    (tmp_path / "all.yaml").write_text(text)
+    with needs_redis():
+        async with RedisServer(tmp_path / "redis") as server:
+            there, here = tmp_path / "there.yaml", tmp_path / "here.yaml"
+            for path, store in ((there, server.url), (here, f"sqlite:///{tmp_path}/here.db")):
+                path.write_text(f"pbx: [{{name: hq, ami: {{secret: x}}}}]\nstore: {store}\nrecords: sqlite:///{tmp_path}/records.db\n")
+            for source, config in ((tmp_path / "all.yaml", there), (server.url, here)):
+                for again in (False, True):
+                    assert await asyncio.to_thread(run, "import", source, "-c", config, "--yes", "--json") == 0
+                    report = json.loads(capsys.readouterr().out)
+                    assert report["done"] is not again
+                    fates = {each["id"]: each["fate"] for each in report["objects"]}
+                    kept = {each: fate for each, fate in fates.items() if fate != "skipped"}
+                    assert set(kept.values()) == {"same" if again else "new"}
+            assert await asyncio.to_thread(run, "export", "--from", server.url, "-c", here, "--to", tmp_path / "out.yaml") == 0
+            assert server.password not in capsys.readouterr().out
+    found = from_data(yaml.safe_load((tmp_path / "out.yaml").read_text()), "out.yaml")
+    assert found == await asyncio.to_thread(stored, tmp_path / "here.db")
+    assert set(kept) == {object_id for kind in KINDS for object_id in kind.of(found)}
 
 
 def test_given_an_export_without_a_target_then_it_has_all_that_decides_calls(
