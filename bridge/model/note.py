@@ -75,7 +75,8 @@ class CallNote(BaseModel):
         ticket = self.ticket
         if ticket is None:
             return
-        in_rule = self.metadata_in_rule or bool(ticket.metadata)
+        # A call of ours has none: whatever was said of it then is gone.
+        in_rule = self.metadata_in_rule or bool(ticket.metadata and self.rule_id)
         ticket = replace(ticket, metadata="")
         yield self.model_copy(update={"ticket": ticket, "metadata_in_rule": in_rule})
         ticket = replace(ticket, room_config={})

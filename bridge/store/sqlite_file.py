@@ -9,7 +9,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -65,7 +65,10 @@ class SqliteFile:
             try:
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             except FileExistsError:
-                self._path.chmod(0o600)
+                # What lies beside it, from a backup say, keeps the mode that it came with.
+                for name in ("", "-wal", "-shm"):
+                    with suppress(FileNotFoundError):
+                        self._path.with_name(self._path.name + name).chmod(0o600)
         except OSError as error:
             raise Unavailable(f"the store {self._path} cannot be opened: {error.strerror}") from error
         # The worker thread is the only one that uses it, but close() may come from the interpreter's end.

@@ -294,3 +294,12 @@ async def test_given_many_who_write_at_once_then_one_of_those_who_claim_the_same
     stored = (await store.read()).inbound_trunks[trunk_id]
     assert isinstance(stored, InboundTrunk)
     assert len(stored.numbers) == 1001  # none was lost
+
+
+async def test_given_a_thousand_who_write_one_rule_at_once_then_none_of_what_they_wrote_is_lost(livekit: Any, store: SqliteObjects) -> None:
+    rule_id = (await create_rule(livekit, direct("lobby", trunk_ids=["ST_first"]))).sip_dispatch_rule_id
+    added = [f"ST_{n}" for n in range(1000)]
+    writing = (livekit.update_dispatch_rule_fields(rule_id, trunk_ids=ListUpdate(add=[trunk_id])) for trunk_id in added)
+    await asyncio.gather(*writing)
+    stored = (await store.read()).dispatch_rules[rule_id]
+    assert sorted(stored.trunk_ids) == sorted(["ST_first", *added])

@@ -103,6 +103,13 @@ def test_given_long_metadata_then_it_stays_in_the_rule_and_all_else_in_the_note(
     assert again.ticket == replace(TICKET, metadata="")
 
 
+def test_given_long_metadata_and_no_rule_then_none_is_said_to_have_it() -> None:
+    of_ours = NOTE.model_copy(update={"ticket": replace(TICKET, metadata="m" * 512_000), "rule_id": "", "outgoing": True})
+    again = CallNote.from_text(of_ours.to_text())
+    assert not again.metadata_in_rule
+    assert again.ticket == replace(TICKET, metadata="")
+
+
 def test_given_a_long_room_configuration_then_it_is_left_out() -> None:
     again = _heavy(room_config={"metadata": "c" * 100_000})
     assert again.ticket == replace(TICKET, metadata="", room_config={})
