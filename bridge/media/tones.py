@@ -16,8 +16,11 @@ from bridge.media.port import ClipName
 LEVEL: Final = -16.0
 """dBFS of a tone while it sounds, all its frequencies together: -13 dBm0 (0 dBm0 is 3.14 dB below full scale, ITU-T G.711)."""
 
-COMFORT_STEPS: Final = 2
-"""Comfort noise keeps within ±2 steps of 16-bit samples, below -80 dBFS: unheard, but not the dead silence of a broken line."""
+COMFORT_STEPS: Final = 12
+"""Comfort noise keeps within ±12 steps of 16-bit samples, below -75 dBFS: hardly heard, but not the dead silence of a broken line. G.711's
+µ-law makes silence of all that is below 4 steps, and 8 of what is up to 11."""
+
+_COMFORT_DEVIATION = 4.0
 
 _RAMP_SECONDS = 0.005  # a raised cosine at each edge: no click
 _COMFORT_SECONDS = 4.0
@@ -98,7 +101,7 @@ def _part(part: Part, rate: int) -> NDArray[np.int16]:
 
 
 def _faint_noise(rate: int) -> NDArray[np.int16]:
-    noise = np.random.default_rng(20).normal(0.0, 0.8, round(_COMFORT_SECONDS * rate))
+    noise = np.random.default_rng(20).normal(0.0, _COMFORT_DEVIATION, round(_COMFORT_SECONDS * rate))
     return np.asarray(np.clip(np.rint(noise), -COMFORT_STEPS, COMFORT_STEPS), np.int16)
 
 

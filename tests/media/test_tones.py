@@ -83,8 +83,10 @@ def test_given_a_tone_when_looped_then_there_is_no_click(region: str, name: Clip
 def test_given_comfort_noise_when_it_plays_then_it_is_there_but_hardly(rate: int) -> None:
     noise = np.frombuffer(b"".join(frames_of("us", ClipName.COMFORT, rate)), "<i2")
     assert np.abs(noise).max() == COMFORT_STEPS
-    assert all(any(frame) for frame in frames_of("us", ClipName.COMFORT, rate)), "never digital silence"
-    assert abs(float(noise.mean())) < 0.05
+    assert 20 * np.log10(float(noise.std()) / 32768) < -75.0
+    frames = noise.reshape(-1, rate // 50)
+    assert (np.abs(frames) >= 4).any(axis=1).all(), "no frame is digital silence, in G.711's µ-law neither: its first step"
+    assert abs(float(noise.mean())) < 0.05 * float(noise.std())
 
 
 def test_given_speech_when_asked_for_then_it_is_no_tone() -> None:
