@@ -71,12 +71,21 @@ class BareJoins:
 @dataclass(frozen=True, slots=True)
 class FirstWords:
     """Seconds: how far behind the room heard one caller, for the very first words and for words said 5 and 10 s later; `wholeness` is
-    how well the worst 20 ms of the first words came through (1: unchanged, below 0.5: not at all)."""
+    how well the worst 20 ms of the first words came through (1: unchanged, below 0.5: not at all). `unheard` is from the first word to the
+    moment that somebody in the room saw the caller's track: so long, at the least, that word had to be kept, by the room's own clock."""
 
     first: float
     after_5_s: float
     after_10_s: float
     wholeness: float
+    unheard: float
+
+    @property
+    def won_back(self) -> bool:
+        """Of what the first words were kept for, no more than `DELAY_TO_REACH` is left 5 s later. Two measurements that are equally late
+        say nothing: what was never won back is as late at the end as at first."""
+        rest = max(self.after_5_s - self.after_10_s, self.unheard - (self.first - self.after_5_s))
+        return rest <= DELAY_TO_REACH
 
 
 async def main(calls: int, listened: int) -> None:
@@ -122,7 +131,9 @@ async def _first_words(stack: Stack, human: Human) -> FirstWords:
     await call.answered()
     began = await call.say(speech, 8000)
     await asyncio.sleep(0.5)
-    heard = human.heard[f"sip_{call.caller}"]
+    identity = f"sip_{call.caller}"
+    unheard = (await human.until("published", identity)).at - began
+    heard = human.heard[identity]
     delays, wholeness = [], []
     for place, mark in enumerate(marks):
         said_at = began + place * (len(mark) + len(between)) / 8000
@@ -131,19 +142,18 @@ async def _first_words(stack: Stack, human: Human) -> FirstWords:
         delays.append(max(said_at, heard.started_at or said_at) + found.delay - said_at)
         wholeness.append(min(likenesses(np.repeat(mark, 2), window, heard.rate, found.delay, piece=0.02)))
     await call.hang_up()
-    return FirstWords(delays[0], delays[1], delays[2], wholeness[0])
+    return FirstWords(delays[0], delays[1], delays[2], wholeness[0], unheard)
 
 
 def _report(calls: int, bare: BareJoins, times: Times, words: list[FirstWords]) -> None:
     figures = times.figures() | {"bare_sdk_connect": spread(bare.returned), "bare_sdk_joined": spread(bare.seen)}
-    late = [each.after_5_s - each.after_10_s for each in words]
     targets = {
         f"ringing p95 <= {milliseconds(RINGING_TO_REACH)} ms": percentile(times.ringing, 95) <= RINGING_TO_REACH,
         f"answered p50 <= {milliseconds(ANSWERED_TO_REACH)} ms": percentile(times.answered, 50) <= ANSWERED_TO_REACH,
         f"joined p50 <= bare join + {milliseconds(JOINED_BEYOND_BARE)} ms": percentile(times.joined, 50)
         <= percentile(bare.seen, 50) + JOINED_BEYOND_BARE,
         f"first words whole (worst 20 ms >= {WHOLE})": all(each.wholeness >= WHOLE for each in words),
-        f"kept delay after 5 s <= {milliseconds(DELAY_TO_REACH)} ms": all(each <= DELAY_TO_REACH for each in late),
+        f"kept delay after 5 s <= {milliseconds(DELAY_TO_REACH)} ms": all(each.won_back for each in words),
     }
     for target, met in targets.items():
         say(f"{'✔' if met else '✘'} {target}")
@@ -157,6 +167,7 @@ def _report(calls: int, bare: BareJoins, times: Times, words: list[FirstWords]) 
                     "behind_ms": milliseconds(each.first),
                     "behind_ms_after_5_s": milliseconds(each.after_5_s),
                     "behind_ms_after_10_s": milliseconds(each.after_10_s),
+                    "kept_ms_at_least": milliseconds(each.unheard),
                     "wholeness": round(each.wholeness, 3),
                 }
                 for each in words
