@@ -5,8 +5,9 @@
 For each number of calls: (a) the bare SDK by its public way, (b) the bare SDK by our short cut, (c) Roomline's node behind a real Asterisk
 whose callers say a tone. The same crowd stands in the rooms each time, the same LiveKit server carries them. CPU is that of the process
 that holds the callers' seats, user and system; late is what its beat was late by (of (c) to the next bound of the node's histogram).
-Each is measured several times in turn, as the machine's speed drifts; what is compared are the means. Beside Roomline's N calls, further
-ones are made one after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the targets.
+Each is measured several times in turn, as the machine's speed drifts; what is compared are the means. Calls that do not talk, or hear
+nothing, would cost little: all N have to talk, and of (c) one is listened to, as (b) counts what each of its rooms hears. Beside
+Roomline's N calls, further ones are made one after the other: what a caller waits for. The last line is JSON; DESIGN §14 names the targets.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bridge.testing.human import RATE, Human
-from bridge.testing.listening import tone
+from bridge.testing.listening import seconds_of_tone, tone
 from bridge.testing.livekit_server import LiveKitServer, get_livekit_server
 from bridge.testing.stack import Stack
 from tests.bench.parts.call_times import call_times
@@ -29,6 +30,9 @@ from tests.bench.parts.rhythm import counted, rhythm
 from tests.bench.report import finish, say
 
 OF_BARE_SHORT, OF_BARE_PUBLIC = 1.1, 0.85
+HEARD = 0.9
+"""Of the crowd's sound, at the least: below it, a call is no call."""
+CROWD_HZ = 700.0
 NUMBER = "+1555"
 FURTHER, FURTHER_CALLS = "+155599999", 8
 
@@ -49,6 +53,11 @@ async def main(calls: list[int], seconds: float, rounds: int) -> None:
         f"node <= {OF_BARE_SHORT} x bare short cut": worst_short <= OF_BARE_SHORT,
         f"node <= {OF_BARE_PUBLIC} x bare public way": worst_public <= OF_BARE_PUBLIC,
     }
+    rounds_made = [(count, each) for count in calls for each in figures[str(count)]["rounds"]]
+    targets[f"all calls talk, and hear >= {HEARD}"] = all(
+        each["roomline"]["talking"] == count and min(each["short"]["heard_share"], each["roomline"]["heard_share"]) >= HEARD
+        for count, each in rounds_made
+    )
     for target, met in targets.items():
         say(f"{'✔' if met else '✘'} {target}")
     finish("livekit", {"seconds": seconds, "rounds": rounds, "calls": figures, "targets": targets, "ok": all(targets.values())})
@@ -84,9 +93,12 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
     }
     await show_out(livekit)
     async with Stack(configuration, calls_at_once=count + 5) as stack:
-        for number in range(count):
+        for number in range(1, count):
             await stack.carrier.place_load(f"{NUMBER}{number:05d}")
             await asyncio.sleep(0.1)
+        listened = await stack.carrier.call(f"{NUMBER}{0:05d}")
+        await listened.answered()
+        speaking = asyncio.create_task(listened.say(tone(8000, 3 * SETTLE + seconds + 5.0, [CROWD_HZ]), 8000))
         await asyncio.sleep(2 * SETTLE)  # the first words are kept until somebody subscribes, and the crowd does not
         talking = stack.server.child.output().count('"event": "talking"')
         await asyncio.sleep(SETTLE)
@@ -95,10 +107,13 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
         began, node, controller = time.monotonic(), _cpu_seconds(worker), stack.server.cpu_seconds()
         await asyncio.sleep(seconds)
         took = time.monotonic() - began
+        heard = seconds_of_tone(listened.heard.samples(began, began + took), listened.heard.rate, CROWD_HZ)
+        speaking.cancel()
         figures = {
             "cpu_percent_of_a_core_per_call": round(100 * (_cpu_seconds(worker) - node) / took / count, 3),
             "controller_percent_of_a_core_per_call": round(100 * (stack.server.cpu_seconds() - controller) / took / count, 3),
             "talking": talking,
+            "heard_share": round(heard / took, 3),
         }
         steady = rhythm(earlier, await counted(stack))
         figures |= {"late_ms_p99": steady.late_ms_p99, "late_share_over_5_ms": steady.late_share_over_5_ms, "beats_skipped": steady.skipped}
