@@ -11,8 +11,8 @@ the event loop, and sending a frame subscribes and unsubscribes to wait for an a
 And a room is joined by one try: where the connection breaks in the middle, the SDK tries three times more, for a minute, and its public
 face lets nobody stop it. A caller who has long gone would come to the room then, and drive themselves out of it if they had called again.
 
-All of it rests on the SDK's inside. `short_cut` hands it out for the versions it was tried on only; with any other one the public way
-is gone, which is slower and right.
+All of it rests on the SDK's inside. `audio_way` hands the short cuts out for the versions they were tried on only; with any other one the
+public way is gone, which is slower and right. The one try rests on one field of a message: it is asked of every version that has it.
 
 In a process that uses it, the SDK's own `AudioStream` hears nothing and `AudioSource.capture_frame` never returns.
 """
@@ -37,6 +37,8 @@ from bridge.rooms.livekit_audio import SOURCE_QUEUE_MS, AudioWay, PublicWay, Tra
 log = structlog.get_logger(__name__)
 
 TRIED_ON: Final = frozenset({"1.1.21", "1.2.0", "1.2.1"})
+"""The first is the locked one, which all tests run on. With the others tests/rooms was run, and of tests/real/test_livekit.py what
+hears and says, presses keys and shows attributes."""
 
 
 @lru_cache(maxsize=1)
