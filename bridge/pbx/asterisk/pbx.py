@@ -291,6 +291,7 @@ class AsteriskPbx:
         return Places(await self._wire.list_action("Status"))
 
     async def _settle(self, leg: AsteriskLeg) -> None:
+        await self._renew_if_short(leg)
         await leg.end_as_wanted()
         if leg.is_being_transferred and not leg.has_ended:
             # Its result may have come while nobody listened; the dialplan keeps it.
@@ -458,6 +459,14 @@ class AsteriskPbx:
                 await asyncio.gather(*(self._renew_one(leg) for leg in legs))
             except Unavailable as error:
                 log.warning("the media leases were not renewed", pbx=self.name, error=str(error))
+
+    async def _renew_if_short(self, leg: AsteriskLeg) -> None:
+        """After an absence a lease has run on, and may end before its next turn: a blip of hold music. One that is longer than ours, of a
+        call whose story has not said yet that it talks, stays."""
+        if leg.media_lease_runs:
+            left = (await self._wire.action("Getvar", {"Channel": leg.channel, "Variable": LIMIT})).value
+            if _SECONDS.fullmatch(left) and 0 < float(left) < leg.media_lease:
+                await self._renew_one(leg)
 
     async def _renew_one(self, leg: AsteriskLeg) -> None:
         # A refusal is a call that has just ended: its event is on the way.

@@ -8,7 +8,7 @@ import pytest
 from bridge.errors import Superseded, Unavailable
 from bridge.model.ending import EndReason
 from bridge.model.media_address import MediaAddress
-from bridge.pbx.asterisk.pbx import HEARTBEAT
+from bridge.pbx.asterisk.pbx import HEARTBEAT, LIMIT
 from bridge.pbx.port import ControlLost, MediaLost
 from bridge.testing.ami_server import AmiAction, AmiServer, failure
 from tests.pbx.asterisk.stage import a_channel, announce, exchange, until
@@ -185,6 +185,17 @@ async def test_given_a_call_taken_over_with_its_sound_then_its_lease_is_renewed_
         server.user_event(channel, "RoomlineMediaLost", {"Token": ADDRESS.token})
         await until(lambda: on.events(leg))
         assert on.events(leg) == [MediaLost()]
+
+
+@pytest.mark.parametrize(("left", "told"), [("2.4", ["9"]), ("26.1", []), ("0", []), ("", [])])
+async def test_given_a_lease_that_ran_on_while_nobody_commanded_then_it_is_renewed_at_once_unless_it_is_longer(
+    server: AmiServer, left: str, told: list[str]
+) -> None:
+    channel = a_channel(server, "roomline-media")
+    channel.variables |= {"ROOMLINE_MEDIA": f"{ADDRESS.token},127.0.0.1:9092,8000,9", LIMIT: left}
+    async with exchange(server, media_lease=9):
+        await asyncio.sleep(1.0)
+        assert [seconds for _, seconds in renewals(server)] == told
 
 
 async def test_given_a_transfer_that_cannot_be_told_then_the_lease_is_renewed_as_before(server: AmiServer) -> None:
