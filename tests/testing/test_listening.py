@@ -1,6 +1,7 @@
 """The measures that every real test stands on, against signals whose properties are known."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bridge.testing.listening import (
     is_tone,
     level,
     longest_silence,
+    lost_share,
     pitches,
     round_trip,
     seconds_of_tone,
@@ -109,3 +111,60 @@ def test_the_round_trip_is_that_of_arrival_not_of_the_samples() -> None:
     assert match.delay == pytest.approx(0.13, abs=0.002)
     assert match.likeness > 0.99
     assert round_trip(said, Recording(8000), since=100.2).likeness == 0.0
+
+
+RATE = 8000
+SWEEP = chirp(RATE, 0.5)
+FRAME = RATE // 50
+
+
+def as_by_a_phone_line(said: Samples, noise: np.random.Generator) -> Samples:
+    """What a codec makes of it, coarsely: band-limited with each frequency's phase moved otherwise, noise 20 dB below."""
+    frequencies = np.fft.rfftfreq(len(said), 1 / RATE)
+    passed = 1 / np.sqrt((1 + (250 / np.maximum(frequencies, 1.0)) ** 4) * (1 + (frequencies / 3400) ** 8))
+    moved = np.fft.irfft(np.fft.rfft(said) * passed * np.exp(0.8j * np.sin(frequencies / 500)), len(said))
+    return (moved + noise.normal(0.0, 0.1 * float(np.std(moved)), len(said))).astype(np.int16)
+
+
+def silenced(said: Samples, at: int) -> Samples:
+    return np.zeros(FRAME, np.int16)
+
+
+def repeated(said: Samples, at: int) -> Samples:
+    """As a receiver conceals a loss: the last period, again and again."""
+    period = said[at - RATE // 500 : at]
+    return np.resize(period, FRAME)
+
+
+def left_out(said: Samples, at: int) -> Samples:
+    return np.zeros(0, np.int16)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "offset"), [(silenced, 0), (silenced, FRAME // 2), (repeated, FRAME // 2), (left_out, 0), (left_out, FRAME // 4)]
+)
+def test_a_share_of_lost_frames_below_one_in_a_hundred_and_one_above_are_told_apart(
+    replaced: Callable[[Samples, int], Samples], offset: int
+) -> None:
+    chance = np.random.default_rng(5)
+    said = np.tile(SWEEP, 20)
+    for lost, least, most in ((2, 0.003, 0.009), (10, 0.015, 0.04)):
+        heard, since = [], 0
+        for at in offset + FRAME * (np.arange(lost) * (490 // lost) + chance.integers(5, 490 // lost, lost)):
+            heard += [said[since:at], replaced(said, at)]
+            since = at + FRAME
+        line = np.concatenate([*heard, said[since:]])
+        assert least < lost_share(SWEEP, as_by_a_phone_line(line, chance), RATE) < most
+
+
+def test_what_is_stretched_to_another_clock_is_not_lost() -> None:
+    said = as_by_a_phone_line(np.tile(SWEEP, 10), np.random.default_rng(6))
+    assert lost_share(SWEEP, said, RATE) == 0.0
+    slower = np.interp(np.arange(round(len(said) * 1.0005)) / 1.0005, np.arange(len(said)), said).astype(np.int16)
+    assert lost_share(SWEEP, slower, RATE) == 0.0
+
+
+def test_given_no_sweep_then_no_share_is_made_up() -> None:
+    with pytest.raises(ValueError, match="whole sweep"):
+        lost_share(SWEEP, silence(RATE, 0.3), RATE)
+    assert lost_share(SWEEP, silence(RATE, 5.0), RATE) == 1.0
