@@ -17,7 +17,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -95,15 +95,18 @@ class Phone:
         *,
         caller: str = "",
         credentials: tuple[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         refer_answer: str = "202 Accepted",
         refer_status: int = 200,
     ) -> None:
         """Without `caller` each phone has a number of its own. `credentials`: user and password for who asks for them; the first time
-        only. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
+        only. `headers` go into the INVITE. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
         of that then. With 100 it goes on ringing there, until `tell_transfer`."""
         self.caller = caller or f"+1555999{next(_numbers):04d}"
         self.requests: list[SipMessage] = []
         """What the PBX asked, retransmissions left out."""
+        self.invite: SipMessage | None = None
+        """The last one that was sent, word for word."""
         self.final: SipMessage | None = None
         """The answer to the INVITE."""
         self.frames_heard = 0
@@ -113,6 +116,7 @@ class Phone:
         """The answer that asked for credentials."""
         self._to = to
         self._credentials = credentials
+        self._headers = headers or {}
         self._authorization: list[str] = []
         self._refer_answer = refer_answer
         self._refer_status = refer_status
@@ -255,12 +259,15 @@ class Phone:
             f"Call-ID: {self._call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:{self.caller}@{host}:{port}>",
-            *(self._authorization if method == "INVITE" else []),
+            *([*self._authorization, *(f"{name}: {value}" for name, value in self._headers.items())] if method == "INVITE" else []),
             *(["Content-Type: application/sdp"] if body.startswith("v=0") else []),
             *(["Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag"] if method == "NOTIFY" else []),
             f"Content-Length: {len(body)}",
         ]
-        self._sip.sendto(("\r\n".join(lines) + "\r\n\r\n" + body).encode(), self._to)
+        data = ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
+        if method == "INVITE":
+            self.invite = SipMessage.read(data)
+        self._sip.sendto(data, self._to)
 
     def _answer(self, request: SipMessage, status: str, body: str = "") -> None:
         host, port = self._sip.get_extra_info("sockname")

@@ -4,16 +4,18 @@ livekit-sip-semantics.md §2.6 and §3.4–3.8.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from livekit import rtc
-from livekit.api import CreateRoomRequest, DeleteRoomRequest, RoomParticipantIdentity
+from livekit.api import CreateRoomRequest, DeleteRoomRequest, ListParticipantsRequest, RoomParticipantIdentity
+from livekit.protocol.models import ParticipantInfo, ParticipantPermission
 
 from bridge.model.ending import EndedBy, EndReason
 from bridge.rooms.livekit_check import check_livekit
@@ -22,15 +24,23 @@ from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.human import RATE, Human
 from bridge.testing.listening import dominant_frequency, is_tone, level, seconds_of_tone, tone
 from bridge.testing.livekit_server import LiveKitServer
+from bridge.testing.phone import SILENCE, Phone, SipMessage
 from bridge.testing.stack import Stack
 from tests.real.livekit_scenario import (
+    ALL_HEADERS,
+    CALLEES_ROOM,
     FULL,
+    HIDDEN,
     IMPATIENT,
     METADATA,
     OPEN,
+    OWN_ROOM,
     SHORT,
+    TRUNKLESS,
     WITH_PIN,
     configuration,
+    gets_keys,
+    identity_of,
 )
 from tests.real.scenario import PIN, RINGBACK_HZ, assert_nothing_secret_logged, the_record, until_heard
 
@@ -59,10 +69,6 @@ async def talking(stack: Stack, livekit: LiveKitServer) -> AsyncIterator[tuple[C
         yield call, human
 
 
-def identity_of(call: CarrierCall) -> str:
-    return f"sip_{call.caller}"
-
-
 async def test_given_a_livekit_then_check_says_whether_it_takes_our_key(livekit: LiveKitServer) -> None:
     (found,) = await check_livekit(livekit.access)
     assert (found.ok, found.text) == (True, f"LiveKit at 127.0.0.1:{livekit.port} answers and takes our key")
@@ -72,40 +78,129 @@ async def test_given_a_livekit_then_check_says_whether_it_takes_our_key(livekit:
     assert "rooms.secret" in found.todo
 
 
-async def test_given_an_open_rule_then_the_participant_looks_like_livekits_own(stack: Stack, livekit: LiveKitServer) -> None:
-    async with Human(livekit.access, "open") as human:
-        call = await stack.carrier.call(OPEN, headers={"X-Customer": "4711", "X-Twilio-CallSid": "CA1", "Other": "not included"})
-        await call.answered()
-        identity = identity_of(call)
+CALLER = "+15559990000"
+HEADERS = {"X-Customer": "4711", "X-Twilio-CallSid": "CA1", "Other": "mine"}
+X_HEADERS = {
+    "customer": "4711",
+    "sip.h.x-customer": "4711",
+    "sip.h.x-twilio-callsid": "CA1",
+    "sip.twilio.callSid": "CA1",
+}
+NUMBERS = {"sip.phoneNumber": CALLER, "sip.hostname": "127.0.0.1"}
+SHOWN = (f"sip_{CALLER}", f"Phone {CALLER}")
+MASKED = ("sip_c3e94083b66a30d5", "Phone 0000")
+"""Identity and name of who hides their number: the first 16 hex digits of SHA-256 of it, and its last four."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a caller to this number looks in this room: identity and name, metadata, and attributes but for those that differ from call to
+    call (`sip.callID`, `sip.callIDFull`, `sip.callTag`)."""
+
+    number: str
+    room: str
+    who: tuple[str, str]
+    attributes: dict[str, str]
+    metadata: str = ""
+    pin: str = ""
+
+
+LOOKS = {
+    "plain": Look(
+        OPEN,
+        "open",
+        SHOWN,
+        {**X_HEADERS, **NUMBERS, "team": "support", "sip.trunkID": "ST_carrier", "sip.ruleID": "SDR_open", "sip.trunkPhoneNumber": OPEN},
+        metadata=METADATA,
+    ),
+    "PIN": Look(
+        WITH_PIN,
+        "behind-a-pin",
+        SHOWN,
+        {**X_HEADERS, **NUMBERS, "sip.trunkID": "ST_carrier", "sip.ruleID": "SDR_pin", "sip.trunkPhoneNumber": WITH_PIN},
+        pin=PIN,
+    ),
+    "hidden number": Look(HIDDEN, "hidden", MASKED, {**X_HEADERS, "sip.trunkID": "ST_carrier", "sip.ruleID": "SDR_hidden"}),
+    "no trunk": Look(
+        TRUNKLESS,
+        "trunkless",
+        SHOWN,
+        {**NUMBERS, "sip.twilio.callSid": "CA1", "sip.ruleID": "SDR_trunkless", "sip.trunkPhoneNumber": TRUNKLESS},
+    ),
+    "room of the caller's own, hidden": Look(
+        OWN_ROOM, "own_0000", MASKED, {**X_HEADERS, "sip.trunkID": "ST_carrier", "sip.ruleID": "SDR_own"}
+    ),
+    "room of the number called": Look(
+        CALLEES_ROOM,
+        f"desk_{CALLEES_ROOM}",
+        SHOWN,
+        {**X_HEADERS, **NUMBERS, "sip.trunkID": "ST_carrier", "sip.ruleID": "SDR_callee", "sip.trunkPhoneNumber": CALLEES_ROOM},
+    ),
+    "all headers": Look(
+        ALL_HEADERS,
+        "all-headers",
+        SHOWN,
+        {**NUMBERS, "sip.twilio.callSid": "CA1", "sip.trunkID": "ST_all", "sip.ruleID": "SDR_all", "sip.trunkPhoneNumber": ALL_HEADERS},
+    ),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+async def test_given_a_caller_then_the_participant_looks_like_livekits_own(stack: Stack, livekit: LiveKitServer, look: Look) -> None:
+    """livekit-sip-semantics.md §2.6, §3.7 and §3.8; what is of one call only is that of the INVITE itself."""
+    async with (
+        Human(livekit.access, look.room) as human,
+        Phone(stack.pbx.sip_address, caller=CALLER, headers=HEADERS) as phone,
+    ):
+        answer = await phone.call(look.number)
+        assert answer.status == 200
+        phone.send(SILENCE)
+        await phone.press(f"{look.pin}#" if look.pin else "")
+        identity, name = look.who
         await human.until("published", identity)
         await until_attribute(human, identity, "sip.callStatus", "active")
         seen = human.sees(identity)
         assert seen is not None
-        assert (seen.name, seen.kind, seen.metadata) == (f"Phone {call.caller}", "sip", METADATA)
+        assert (seen.name, seen.kind, seen.metadata) == (name, "sip", look.metadata)
         assert seen.tracks == ((identity, "audio", "microphone"),)
+        assert phone.invite is not None
         attributes = dict(seen.attributes)
-        assert attributes.pop("sip.callID").startswith("SCL_")
-        assert attributes.pop("sip.callIDFull")
-        assert attributes.pop("sip.callTag")
-        assert attributes.pop("sip.hostname")
-        assert attributes == {
-            "team": "support",
-            "customer": "4711",
-            "sip.callStatus": "active",
-            "sip.trunkID": "ST_carrier",
-            "sip.ruleID": "SDR_open",
-            "sip.phoneNumber": call.caller,
-            "sip.trunkPhoneNumber": OPEN,
-            "sip.h.x-customer": "4711",
-            "sip.h.x-twilio-callsid": "CA1",
-            "sip.twilio.callSid": "CA1",
-        }
-        await call.hang_up()
-        left = await human.until("left", identity)
-        assert call.ending is not None
-        assert left.at - call.ending.at < 1.0
+        assert re.fullmatch(r"SCL_[2-9A-HJ-NP-Za-km-z]{12}", attributes.pop("sip.callID"))
+        of_the_call = {"sip.callIDFull": phone.invite["Call-ID"], "sip.callTag": phone.invite["From"].partition(";tag=")[2]}
+        included = all_headers(phone.invite) if look.number == ALL_HEADERS else {}
+        assert attributes == look.attributes | of_the_call | included | {"sip.callStatus": "active"}
+        await assert_may_what_livekits_own_may(livekit, look.room, identity)
+        await phone.hang_up()
+        await human.until("left", identity)
         statuses = [event.details["attributes"].get("sip.callStatus") for event in human.happened("changed", identity)]
         assert statuses[-1] == "hangup"
+
+
+def all_headers(invite: SipMessage) -> dict[str, str]:
+    """As attributes, as the PBX has received them: with the sender's address filled into the Via (RFC 3581 §4), and without the port in
+    the To, where none is allowed (RFC 3261 §19.1.1)."""
+    via = re.sub(r":(\d+);branch=(\w+);rport$", r":\1;rport=\1;received=127.0.0.1;branch=\2", invite["Via"])
+    received = dict(invite.headers) | {"Via": via, "To": re.sub(r":\d+>", ">", invite["To"])}
+    return {f"sip.h.{header.lower()}": value for header, value in received.items()}
+
+
+async def assert_may_what_livekits_own_may(livekit: LiveKitServer, room: str, identity: str) -> None:
+    """The grants of the token (§3.7), as LiveKit itself understands them, and no more."""
+    async with livekit.api() as api:
+        listed = await api.room.list_participants(ListParticipantsRequest(room=room))
+    (participant,) = [each for each in listed.participants if each.identity == identity]
+    assert (participant.kind, participant.is_publisher, len(participant.tracks)) == (ParticipantInfo.Kind.SIP, True, 1)
+    assert participant.permission == ParticipantPermission(
+        can_subscribe=True, can_publish=True, can_publish_data=True, can_update_metadata=True
+    )
+
+
+async def test_given_a_caller_who_hangs_up_then_the_seat_is_left_at_once(stack: Stack, livekit: LiveKitServer) -> None:
+    async with talking(stack, livekit) as (call, human):
+        await call.hang_up()
+        left = await human.until("left", identity_of(call))
+        assert call.ending is not None
+        assert left.at - call.ending.at < 1.0
         assert (await the_record(stack, call)).end_reason is EndReason.HANGUP
 
 
@@ -229,8 +324,7 @@ async def test_given_digits_from_the_room_then_the_phone_gets_them_and_nothing_t
         for wrong in ("x", "1;2", "9" * 2000, "", "\x00"):
             await human.press(wrong)
         await human.press("4w2", 99)
-        await asyncio.sleep(2.5)
-        assert call.keys_heard == "42"
+        await gets_keys(call, "42")
         await call.hang_up()
 
 
