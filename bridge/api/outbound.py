@@ -190,9 +190,10 @@ class Outbound:
         try:
             await self._wait(note.call_id, await asyncio.shield(placing), until_answered)
         except asyncio.CancelledError:
+            wanted = not until_answered and time_left() > 0
             # Nobody can take half of a call back: the phone may ring before the PBX has told us of it.
             await asyncio.wait({placing})
-            if until_answered and placing.exception() is None:
+            if placing.exception() is None and not wanted:
                 self._end(note.call_id)
             raise
 

@@ -368,6 +368,21 @@ async def test_given_who_asked_is_gone_before_the_pbx_has_told_of_the_call_then_
     assert (len(books.placed), bool(books.hung_up)) == (1, ends)
 
 
+async def test_given_a_pbx_that_tells_of_the_call_after_the_time_of_the_request_then_it_ends_all_the_same() -> None:
+    books = Books()
+    books.rings.clear()
+    async with serving(books) as client:
+        headers = {**client._auth_header(api.VideoGrants(), sip=api.SIPGrants(call=True)), "X-Twirp-Timeout-Ms": "50"}
+        asking = asyncio.create_task(client._client.request("SIP", "CreateSIPParticipant", asked(), headers, sip.SIPParticipantInfo))
+        await books.dialling.wait()
+        await asyncio.sleep(0.1)
+        books.rings.set()
+        with pytest.raises(api.TwirpError) as failed:
+            await asking
+    assert failed.value.code == "deadline_exceeded"
+    assert books.hung_up == [("SCL_a", EndReason.REQUESTED)]
+
+
 @pytest.mark.parametrize("rings", [True, False])
 async def test_given_a_connection_that_its_asker_closes_then_the_phone_rings_no_longer(*, rings: bool) -> None:
     books = Books()
