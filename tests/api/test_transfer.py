@@ -263,6 +263,23 @@ def test_given_a_call_that_is_hung_up_meanwhile_then_that_counts_as_done() -> No
     told(story)
 
 
+def test_given_who_asked_goes_away_then_the_caller_is_handed_on_all_the_same_and_who_asks_again_shares_it() -> None:
+    async def story(on: Stage, leg: FakeLeg, transfer: Callable[..., Awaitable[Any]], _call: Any) -> None:
+        asking = asyncio.ensure_future(transfer())
+        await on.until(lambda: "transfer <sip:desk@example.net>" in leg.said)
+        asking.cancel()
+        await asyncio.wait({asking})
+        again = asyncio.ensure_future(transfer())
+        await asyncio.sleep(1)
+        assert (asking.cancelled(), again.done()) == (True, False)
+        leg.transfer_outcome.set_result(TransferResult(ok=True, sip_status=200))
+        assert (await again).status == sip.STS_TRANSFER_SUCCESSFUL
+        assert leg.said.count("transfer <sip:desk@example.net>") == 1
+        assert (await on.until_over()).end_reason is EndReason.TRANSFERRED
+
+    told(story)
+
+
 def test_given_a_call_that_rings_then_it_is_not_established() -> None:
     async def story() -> None:
         async with stage() as on:
