@@ -4,7 +4,9 @@ field, ids and what docs/differences.md lists apart. And each reads from Redis w
 
 import asyncio
 import json
+import os
 import re
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ from livekit.protocol.models import ListUpdate
 from bridge.api.twirp import to_json
 from bridge.app import Application
 from bridge.settings import Settings
+from bridge.store.protobuf import to_message
+from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.livekit_server import LiveKitServer
 from bridge.testing.redis_server import NoRedis, RedisServer, get_redis_server
@@ -450,3 +454,39 @@ async def test_given_objects_of_livekits_server_in_redis_then_roomline_routes_a_
         trunks = await livekits.sip.list_inbound_trunk(sip.ListSIPInboundTrunkRequest(trunk_ids=[made.sip_trunk_id]))
         rules = await livekits.sip.list_dispatch_rule(sip.ListSIPDispatchRuleRequest(dispatch_rule_ids=[made_rule.sip_dispatch_rule_id]))
         assert (list(trunks.items), list(rules.items)) == ([made], [made_rule])
+
+
+async def test_given_livekits_server_then_its_objects_are_imported_and_a_second_time_nothing_changes(
+    livekit_with_redis: LiveKitServer, livekits: LiveKitAPI, tmp_path: Path
+) -> None:
+    trunk = await livekits.sip.create_inbound_trunk(sip.CreateSIPInboundTrunkRequest(trunk=IMPORTED))
+    into = sip.SIPDispatchRule(dispatch_rule_direct=sip.SIPDispatchRuleDirect(room_name="imported", pin="80428617"))
+    info = sip.SIPDispatchRuleInfo(rule=into, trunk_ids=[trunk.sip_trunk_id], attributes={"a": "b"})
+    rule = await livekits.sip.create_dispatch_rule(sip.CreateSIPDispatchRuleRequest(dispatch_rule=info))
+    config = tmp_path / "roomline.yaml"
+    store = tmp_path / "roomline.db"
+    config.write_text(f"pbx: [{{name: away, ami: {{port: 1, secret: x}}}}]\nstore: sqlite:///{store}\n")
+    keys = {"LIVEKIT_API_KEY": livekit_with_redis.key, "LIVEKIT_API_SECRET": livekit_with_redis.secret}
+
+    async def import_all() -> dict[str, Any]:
+        arguments = [sys.executable, "-m", "bridge", "import", livekit_with_redis.url, "-c", str(config), "--yes", "--json"]
+        process = await asyncio.create_subprocess_exec(*arguments, env={**os.environ, **keys}, stdout=asyncio.subprocess.PIPE)
+        told, _ = await process.communicate()
+        assert process.returncode == 0
+        report: dict[str, Any] = json.loads(told)
+        return report
+
+    ids = {trunk.sip_trunk_id, rule.sip_dispatch_rule_id}
+    first, second = await import_all(), await import_all()
+    assert {each["id"]: each["fate"] for each in first["objects"] if each["id"] in ids} == dict.fromkeys(ids, "new")
+    assert {each["id"]: each["fate"] for each in second["objects"] if each["id"] in ids} == dict.fromkeys(ids, "same")
+    assert (first["done"], second["done"], first["passed_over"]) == (True, False, [])
+    async with SqliteObjects(store) as opened:
+        inventory = await opened.read()
+    assert to_message(inventory.inbound_trunks[trunk.sip_trunk_id]) == trunk
+    assert to_message(inventory.dispatch_rules[rule.sip_dispatch_rule_id]) == rule
+
+
+IMPORTED = sip.SIPInboundTrunkInfo(
+    name="to be imported", numbers=["+15550310"], auth_username="u", auth_password="p", ringing_timeout=Duration(seconds=12)
+)

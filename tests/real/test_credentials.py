@@ -30,6 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 KEY, SECRET = "devkey", "a-secret-of-thirty-two-characters!"
 USER, PASSWORD = "sales dept, ünit", 'p:ä"ss, w\\rd;☎'
+CALLER = "+15550111"
 WITHIN = 1.0
 """Seconds from the API's answer until it counts."""
 
@@ -39,7 +40,12 @@ async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) ->
     configuration = {
         "rooms": {"kind": "local", "participants": [{"rooms": "echo*", "kind": "echo"}]},
         "api": {"keys": {KEY: SECRET}},
-        "phone_numbers": [{"e164_format": "+15550999"}],
+        "phone_numbers": [{"e164_format": "+15550999"}, {"e164_format": "+15550998", "sip_dispatch_rule_id": "SDR_own"}],
+        "dispatch_rules": [
+            # By priority the call would be this one's, which names the caller too.
+            {"numbers": ["+15550998"], "inbound_numbers": [CALLER], "rule": {"dispatch_rule_direct": {"room_name": "echo-another"}}},
+            {"sip_dispatch_rule_id": "SDR_own", "numbers": ["+15550998"], "rule": {"dispatch_rule_direct": {"room_name": "echo-own"}}},
+        ],
     }
     async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("stack")) as stack:
         yield stack
@@ -93,15 +99,11 @@ async def test_given_a_trunk_with_credentials_then_who_has_them_is_in_the_room_a
     assert (answered, record.trunk_id, record.room) == (200, trunk.sip_trunk_id, "echo-+15550200")
 
     why = "the user or the password is another one"
-    for credentials, said in (((USER, "another"), why), (("another", PASSWORD), why), (None, "the caller gave no credentials")):
-        # From addresses of their own: of one there is a record a minute.
-        answered, call_id = await status(stack, "+15550200", credentials)
-        assert answered == 401
-        if credentials != ("another", PASSWORD) and credentials is not None:
-            refused = await record_of(stack, call_id)
-            assert (refused.end_reason, refused.ended_by, refused.sip_status) == (EndReason.UNAUTHORIZED, EndedBy.PBX, 401)
-            assert (refused.trunk_id, refused.source_address, refused.detail) == (trunk.sip_trunk_id, "127.0.0.1", said)
-            assert trunk.sip_trunk_id in refused.trace["verdict"]["summary"]
+    answered, call_id = await status(stack, "+15550200", (USER, "another"))
+    assert answered == 401
+    await is_told(stack, call_id, trunk, why)
+    # Of one source and trunk there is a record a minute: these have the trunks of other tests for theirs.
+    assert [(await status(stack, "+15550200", other))[0] for other in (("another", PASSWORD), None)] == [401, 401]
 
     # A call to another number is asked for nothing.
     assert (await status(stack, "+15550999", None))[0] == 404
@@ -109,12 +111,33 @@ async def test_given_a_trunk_with_credentials_then_who_has_them_is_in_the_room_a
     assert (await status(stack, "+15550999", None, caller=f"roomline-trunk-{trunk.sip_trunk_id}"))[0] == 401
 
 
+async def is_told(stack: Stack, call_id: str, trunk: sip.SIPInboundTrunkInfo, why: str) -> None:
+    refused = await record_of(stack, call_id)
+    assert (refused.end_reason, refused.ended_by, refused.sip_status) == (EndReason.UNAUTHORIZED, EndedBy.PBX, 401)
+    assert (refused.trunk_id, refused.source_address, refused.detail) == (trunk.sip_trunk_id, "127.0.0.1", why)
+    assert trunk.sip_trunk_id in refused.trace["verdict"]["summary"]
+
+
+async def test_given_a_user_whom_nobody_knows_then_that_is_told(stack: Stack, livekit: Any) -> None:
+    trunk = await made(livekit, "+15550206")
+    await becomes(stack, "+15550206", (USER, PASSWORD), 200)
+    answered, call_id = await status(stack, "+15550206", ("another", PASSWORD))
+    assert answered == 401
+    await is_told(stack, call_id, trunk, "the user or the password is another one")
+
+
+async def test_given_a_phone_number_with_a_rule_of_its_own_then_only_that_one_is_asked(stack: Stack) -> None:
+    answered, call_id = await status(stack, "+15550998", None, caller=CALLER)
+    record = await record_of(stack, call_id)
+    assert (answered, record.rule_id, record.room, record.trunk_id) == (200, "SDR_own", "echo-own", "")
+
+
 async def test_given_a_caller_without_credentials_then_that_is_told(stack: Stack, livekit: Any) -> None:
     trunk = await made(livekit, "+15550201")
     await asyncio.sleep(WITHIN)
     answered, call_id = await status(stack, "+15550201", None)
-    refused = await record_of(stack, call_id)
-    assert (answered, refused.trunk_id, refused.detail) == (401, trunk.sip_trunk_id, "the caller gave no credentials")
+    assert answered == 401
+    await is_told(stack, call_id, trunk, "the caller gave no credentials")
 
 
 async def test_given_a_trunk_that_is_changed_and_deleted_then_so_are_its_callers(stack: Stack, livekit: Any) -> None:

@@ -11,12 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from livekit.api import LiveKitAPI
+from livekit.protocol.sip import CreateSIPDispatchRuleRequest, SIPDispatchRule, SIPDispatchRuleDirect, SIPDispatchRuleInfo
 
+from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.child import Child
 from bridge.testing.demo_config import AGENT_OPEN_ROOM, AGENT_PIN_ROOM, OPEN_ROOM, PIN, PIN_ROOM
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.livekit_server import LiveKitServer
 from bridge.testing.ports import free_port
+
+KEY, SECRET = "demokey", "a-secret-of-thirty-two-characters!"
+RULE = SIPDispatchRuleInfo(trunk_ids=["ST_x"], rule=SIPDispatchRule(dispatch_rule_direct=SIPDispatchRuleDirect(room_name="of the API")))
 
 DEMO = [sys.executable, "-m", "bridge.testing.demo"]
 
@@ -116,12 +122,17 @@ def interruptible() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.usefixtures("asterisk", "interruptible")
 async def test_given_the_demo_stays_up_when_it_is_ended_then_no_process_stays(tmp_path: Path, number: signal.Signals) -> None:
-    sip = f"127.0.0.1:{free_port()}"
-    demo = Child([*DEMO, "--no-calls", "--sip", sip], log=tmp_path / "output")
+    """With LiveKit's API beside it: what is made over it outlives the demo."""
+    sip, api, store = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}", tmp_path / "kept.db"
+    given = ["--api", api, "--api-key", f"{KEY}:{SECRET}", "--store", f"sqlite:///{store}"]
+    demo = Child([*DEMO, "--no-calls", "--sip", sip, *given], log=tmp_path / "output")
     await demo.start()
     try:
         await until_it_says(demo, "Ctrl-C ends it")
         assert f"sip:+15550100@{sip}" in demo.output()
+        assert f"export LIVEKIT_URL=http://{api} LIVEKIT_API_KEY={KEY} LIVEKIT_API_SECRET=…" in demo.output()
+        async with LiveKitAPI(f"http://{api}", KEY, SECRET) as livekit:
+            made = await livekit.sip.create_dispatch_rule(CreateSIPDispatchRuleRequest(dispatch_rule=RULE))
         children = await asyncio.to_thread(descendants, demo.pid)
         assert len(children) == 3, "two Asterisk and a server"
         demo.send(number)
@@ -130,6 +141,9 @@ async def test_given_the_demo_stays_up_when_it_is_ended_then_no_process_stays(tm
     finally:
         await demo.stop()
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]  # noqa: ASYNC240  (procfs does not block)
+    assert SECRET not in demo.output()
+    async with SqliteObjects(store) as kept:
+        assert set((await kept.read()).dispatch_rules) == {made.sip_dispatch_rule_id}
 
 
 @pytest.mark.usefixtures("asterisk")

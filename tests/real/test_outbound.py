@@ -98,6 +98,19 @@ async def test_given_a_request_that_does_not_wait_then_it_is_answered_while_it_r
     assert (await record_of(stack, made.sip_call_id)).end_reason is EndReason.NO_ANSWER
 
 
+async def test_given_who_asked_hangs_up_while_it_rings_then_it_rings_no_longer(stack: Stack, livekit: Any) -> None:
+    asking = asyncio.create_task(
+        livekit.create_sip_participant(asked("lab-ring", wait_until_answered=True, ringing_timeout=Duration(seconds=60)))
+    )
+    async with asyncio.timeout(10):
+        while not await stack.pbx.channels():  # noqa: ASYNC110  (nothing tells of the moment)
+            await asyncio.sleep(0.1)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await stack.pbx.quiet(within=15.0)
+
+
 async def test_given_this_asterisk_then_the_check_finds_the_way_out_and_calls_nobody(stack: Stack) -> None:
     (pbx,) = Settings.load(stack.server.config, {}).settings.pbx
     options = pbx.options()
