@@ -94,14 +94,15 @@ class Phone:
         to: SipAddress,
         *,
         caller: str = "",
+        host: str = LOOPBACK,
         credentials: tuple[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         refer_answer: str = "202 Accepted",
         refer_status: int = 200,
     ) -> None:
-        """Without `caller` each phone has a number of its own. `credentials`: user and password for who asks for them; the first time
-        only. `headers` go into the INVITE. `refer_answer`: to being asked for a transfer; `refer_status`: what it tells
-        of that then. With 100 it goes on ringing there, until `tell_transfer`."""
+        """Without `caller` each phone has a number of its own; `host` is its address on this machine. `credentials`: user and password for
+        who asks for them; the first time only. `headers` go into the INVITE. `refer_answer`: to being asked for a transfer;
+        `refer_status`: what it tells of that then. With 100 it goes on ringing there, until `tell_transfer`."""
         self.caller = caller or f"+1555999{next(_numbers):04d}"
         self.requests: list[SipMessage] = []
         """What the PBX asked, retransmissions left out."""
@@ -121,7 +122,8 @@ class Phone:
         self._refer_answer = refer_answer
         self._refer_status = refer_status
         self._call_id = secrets.token_hex(8)
-        self._from = f"<sip:{self.caller}@{LOOPBACK}>;tag={secrets.token_hex(4)}"
+        self._host = host
+        self._from = f"<sip:{self.caller}@{host}>;tag={secrets.token_hex(4)}"
         self._number = self._remote = self._target = ""
         self._cseq = 0
         self._branch = ""
@@ -135,8 +137,8 @@ class Phone:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._sip, _ = await loop.create_datagram_endpoint(lambda: _Ear(self._heard_sip), (LOOPBACK, 0))
-        self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self._heard_rtp), (LOOPBACK, 0))
+        self._sip, _ = await loop.create_datagram_endpoint(lambda: _Ear(self._heard_sip), (self._host, 0))
+        self._rtp, _ = await loop.create_datagram_endpoint(lambda: _Ear(self._heard_rtp), (self._host, 0))
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -151,6 +153,16 @@ class Phone:
 
     # What the caller does
 
+    async def register(self, timeout: float = 10.0) -> SipMessage:
+        """At the address that it calls, once, before a call: with the credentials where it is asked for them. Returns the final answer."""
+        self._number, self._target = self._from.partition(";")[0], f"sip:{self._to[0]}:{self._to[1]}"
+        answer = await self._transaction("REGISTER", "", timeout)
+        if answer.status in (401, 407) and self._credentials is not None:
+            self._authorization = [_authorization(answer, *self._credentials, "REGISTER", self._target)]
+            answer = await self._transaction("REGISTER", "", timeout)
+            self._authorization = []
+        return answer
+
     async def call(self, number: str, timeout: float = 10.0) -> SipMessage:
         """Returns the final answer, acknowledged. Nothing is sent as RTP until `send`."""
         self._number = f"<sip:{number}@{self._to[0]}:{self._to[1]}>"
@@ -159,7 +171,7 @@ class Phone:
         if self.final.status in (401, 407):
             self.challenge = self.final
             if self._credentials is not None:
-                self._authorization = [_authorization(self.final, *self._credentials, self._target)]
+                self._authorization = [_authorization(self.final, *self._credentials, "INVITE", self._target)]
                 self._remote = ""
                 self.final = await self._transaction("INVITE", self._sdp("sendrecv"), timeout)
         self._remote = self.final["To"]
@@ -259,7 +271,8 @@ class Phone:
             f"Call-ID: {self._call_id}",
             f"CSeq: {cseq} {method}",
             f"Contact: <sip:{self.caller}@{host}:{port}>",
-            *([*self._authorization, *(f"{name}: {value}" for name, value in self._headers.items())] if method == "INVITE" else []),
+            *(self._authorization if method in ("INVITE", "REGISTER") else []),
+            *([f"{name}: {value}" for name, value in self._headers.items()] if method == "INVITE" else []),
             *(["Content-Type: application/sdp"] if body.startswith("v=0") else []),
             *(["Event: refer", f"Subscription-State: {state}", "Content-Type: message/sipfrag"] if method == "NOTIFY" else []),
             f"Content-Length: {len(body)}",
@@ -355,7 +368,7 @@ def _linear(payload: bytes) -> Samples:
     return np.where(code & 0x80, -size, size).astype(np.int16)
 
 
-def _authorization(challenge: SipMessage, user: str, password: str, uri: str) -> str:
+def _authorization(challenge: SipMessage, user: str, password: str, method: str, uri: str) -> str:
     """RFC 3261 §22.4, as of RFC 2617 with qop=auth."""
     proxy = challenge.status == 407
     asked = dict(re.findall(r'(\w+)="?([^",]*)"?', challenge["Proxy-Authenticate" if proxy else "WWW-Authenticate"]))
@@ -364,7 +377,7 @@ def _authorization(challenge: SipMessage, user: str, password: str, uri: str) ->
     def md5(*parts: str) -> str:
         return hashlib.md5(":".join(parts).encode(), usedforsecurity=False).hexdigest()
 
-    first, second = md5(user, asked["realm"], password), md5("INVITE", uri)
+    first, second = md5(user, asked["realm"], password), md5(method, uri)
     response = md5(first, asked["nonce"], nonce_count, client_nonce, "auth", second)
     quoted = user.replace("\\", "\\\\").replace('"', '\\"')
     return (

@@ -70,7 +70,9 @@ class Story:
     def longest_without(self, *what: str) -> float:
         """Seconds: the longest stretch of anything else between the first and the last of these."""
         parts = [part for part in self.told["heard"] if part["what"] in what]
-        return max((later["since"] - earlier["until"] for earlier, later in pairwise(parts)), default=0.0)
+        longest = float(max((later["since"] - earlier["until"] for earlier, later in pairwise(parts)), default=0.0))
+        print(f"the longest stretch without {', '.join(what)}: {longest:.1f} s")  # for docs/docker.md
+        return longest
 
 
 class Composition:

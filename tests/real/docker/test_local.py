@@ -1,13 +1,17 @@
 """Asterisk, Roomline and its node in containers, with rooms of Roomline's own: what the carrier's callers hear, also while services are
 restarted under them."""
 
-import socket
+import asyncio
 import time
+from pathlib import Path
 
 import yaml
 
+from bridge.testing.carrier_health import SIP_PORT
 from bridge.testing.hearing import FALLBACK, MUSIC, a_tone_of
-from tests.real.docker.composition import Composition
+from bridge.testing.listening import SILENCE_DB, level
+from bridge.testing.phone import SILENCE, Phone
+from tests.real.docker.composition import DOCKER, Composition
 
 PIN = ("--pin", "1234")
 TONE = a_tone_of(1200.0)
@@ -39,6 +43,19 @@ async def test_given_a_call_that_does_not_get_in_then_the_exit_status_says_so(lo
 
 def test_given_the_stack_then_roomlines_own_check_finds_nothing_wrong(local: Composition) -> None:
     assert "Calls can come." in local.roomline("check")
+
+
+def test_given_asterisk_when_its_dialplan_and_manager_are_reloaded_then_calls_can_come_as_before(local: Composition) -> None:
+    for command in ("dialplan reload", "manager reload"):
+        local.compose("exec", "-T", "asterisk", "asterisk", "-rx", command)
+    assert "Calls can come." in local.roomline("check")
+    assert local.carrier("call", "2000", "--pin", "1234").returncode == 0
+
+
+def test_given_the_image_then_the_dialplan_that_it_brings_is_this_trees(local: Composition) -> None:
+    told = local.compose("run", "--rm", "--no-deps", "-T", "roomline", "files", "asterisk").stdout.strip()
+    inside = local.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "cat", "roomline", f"{told}/roomline.conf").stdout
+    assert inside == (DOCKER.parent / "dialplan" / "asterisk" / "roomline.conf").read_text()
 
 
 async def test_given_a_call_when_roomline_is_restarted_then_the_caller_notices_nothing(local: Composition) -> None:
@@ -115,27 +132,57 @@ def test_given_hup_then_the_objects_are_read_anew(local: Composition) -> None:
         assert time.monotonic() < deadline, "nothing was read"
 
 
-def test_given_a_carrier_that_stays_then_it_is_healthy_and_the_softphones_account_asks_for_a_password(local: Composition) -> None:
+async def test_given_a_carrier_that_stays_then_a_softphone_registers_there_by_its_password_and_its_calls_come_through(
+    local: Composition,
+) -> None:
     local.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "60", "carrier")
     try:
-        address = local.containers()["carrier"]["NetworkSettings"]["Networks"]["roomline-lane-local_default"]["IPAddress"]
-        assert " 401 " in register(address).splitlines()[0]
+        network = local.containers()["carrier"]["NetworkSettings"]["Networks"]["roomline-lane-local_default"]
+        password = local.settings()["SOFTPHONE_PASSWORD"]
+        address, host = (network["IPAddress"], SIP_PORT), network["Gateway"]
+        async with Phone(address, caller="softphone", host=host, credentials=("softphone", "another")) as stranger:
+            assert (await stranger.register()).status == 401
+        async with Phone(address, caller="softphone", host=host, credentials=("softphone", password)) as phone:
+            assert (await phone.register()).status == 200
+            assert (await phone.call("2001", timeout=30.0)).status == 200
+            phone.send(SILENCE)
+            deadline = time.monotonic() + 20
+            while level(phone.heard_samples()[-8000:]) <= SILENCE_DB:
+                assert time.monotonic() < deadline, f"the announcer is not heard; {phone.frames_heard} frames came"
+                await asyncio.sleep(0.2)
     finally:
         local.compose("rm", "-f", "-s", "carrier")
 
 
-def register(address: str) -> str:
-    """What the carrier says to a softphone that does not know the password."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
-        phone.settimeout(5)
-        phone.connect((address, 5060))
-        host, port = phone.getsockname()
-        phone.send(
-            f"REGISTER sip:{address} SIP/2.0\r\nVia: SIP/2.0/UDP {host}:{port};branch=z9hG4bK1\r\nFrom: <sip:softphone@{address}>;tag=1\r\n"
-            f"To: <sip:softphone@{address}>\r\nCall-ID: register-{port}\r\nCSeq: 1 REGISTER\r\nContact: <sip:softphone@{host}:{port}>\r\n"
-            "Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n".encode()
-        )
-        return phone.recv(4096).decode()
+DRAIN_SECONDS = 13
+DRAIN = f"""\
+services:
+  roomline:
+    environment: {{ROOMLINE_CALLS__DRAIN: "{DRAIN_SECONDS}"}}
+"""
+
+
+async def test_given_a_drain_longer_than_dockers_own_patience_when_roomline_is_stopped_then_its_calls_get_all_of_it(
+    local: Composition, tmp_path: Path
+) -> None:
+    """Docker kills a container after 10 s unless the compose file says otherwise; what was to end with the server would talk on then."""
+    drain = tmp_path / "drain.yaml"
+    drain.write_text(DRAIN)
+    local.up(drain)
+    try:
+        call = await local.call("2000", *PIN, "--talk", "60")
+        await call.says(f"hears    {TONE}")
+        server, began = local.containers()["roomline"]["Id"], time.monotonic()
+        await asyncio.to_thread(local.compose, "stop", "roomline")
+        took = time.monotonic() - began
+        status = local.engine.docker("inspect", "-f", "{{.State.ExitCode}}", server).stdout.strip()
+        story = await call.told()
+    finally:
+        local.up()
+    assert status == "0", "it was killed"
+    assert took > DRAIN_SECONDS - 0.5
+    assert (story.status, story.outcome) == (1, "cut off"), story.text
+    assert story.longest_without(TONE) < 0.5, story.text
 
 
 def test_given_the_logs_then_no_pin_and_no_secret_is_in_them(local: Composition) -> None:
