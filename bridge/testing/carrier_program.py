@@ -27,21 +27,13 @@ from bridge.testing.get_asterisk import get_asterisk
 
 _INTERRUPTED = 130  # what a shell reports for a program ended by Ctrl-C
 
-_OPEN_RULES = {
-    "local": ("an open rule: its announcer comes", Plan("2001"), Outcome.IN_ROOM),
-    "livekit": ("an open rule, and nobody in the room: it rings", Plan("2001", ring=5.0), Outcome.UNANSWERED),
-}
-"""By $ROOMS, which names the file of docker/config that the numbers stand in."""
-
-
-def demo_calls(rooms: str) -> Sequence[tuple[str, Plan, Outcome]]:
-    """What is called, and what that file makes of it."""
-    return (
-        ("the right PIN", Plan("2000", pin="1234"), Outcome.IN_ROOM),
-        ("a wrong PIN", Plan("2000", pin="9999"), Outcome.WRONG_PIN),
-        ("a number without a rule", Plan("2099"), Outcome.REFUSED),
-        _OPEN_RULES[rooms],
-    )
+DEMO: Sequence[tuple[str, Plan, Outcome]] = (
+    ("the right PIN", Plan("2000", pin="1234"), Outcome.IN_ROOM),
+    ("a wrong PIN", Plan("2000", pin="9999"), Outcome.WRONG_PIN),
+    ("a number without a rule", Plan("2099"), Outcome.REFUSED),
+    ("an open rule", Plan("2001"), Outcome.IN_ROOM),
+)
+"""What docker/config/local.yaml makes of them."""
 
 
 def main() -> int:
@@ -94,7 +86,7 @@ async def _call(caller: Caller, options: argparse.Namespace, story: Storyteller)
 
 async def _demo(caller: Caller, story: Storyteller) -> int:
     good = True
-    for name, plan, wanted in demo_calls(os.environ.get("ROOMS", "local")):
+    for name, plan, wanted in DEMO:
         story.say(f"\n{name}:", "bold")
         told, _ = await caller.call(plan)
         right = told.outcome is wanted

@@ -44,17 +44,16 @@ def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
         host = Host(livekit)
         host.run("sh", "-c", "until systemctl is-system-running --wait; do sleep 0.2; done", check=False)
         configuration = (DOCKER / "config" / "livekit.yaml").read_text().replace("public_host: node", f"public_host: {NAME}")
-        values = dict(line.split("=", 1) for line in livekit.file.read_text().splitlines() if "=" in line and not line.startswith("#"))
+        values = livekit.settings()
         secrets = {name: values[name] for name in ("ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "LIVEKIT_API_SECRET")}
         environment = {**secrets, "ROOMLINE_STORE_URL": values["ROOMLINE_STORE"], "LIVEKIT_URL": "ws://livekit:7880"}
         environment["ROOMLINE_HTTP__LISTEN"] = "127.0.0.1:8881"
         (tmp_path / "roomline.yaml").write_text(configuration)
         (tmp_path / "roomline.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         host.run("install", "-d", "-m", "0750", "-g", "roomline", "/etc/roomline")
-        for name, mode in (("roomline.yaml", "0640"), ("roomline.env", "0600")):
-            docker("cp", str(tmp_path / name), f"{NAME}:/etc/roomline/{name}")
-            host.run("install", "-m", mode, "-g", "roomline", f"/etc/roomline/{name}", f"/etc/roomline/{name}.new")
-            host.run("mv", f"/etc/roomline/{name}.new", f"/etc/roomline/{name}")
+        for name, owner in (("roomline.yaml", ["-o", "roomline"]), ("roomline.env", [])):
+            docker("cp", str(tmp_path / name), f"{NAME}:/etc/roomline/{name}.given")
+            host.run("install", *owner, "-m", "0600", f"/etc/roomline/{name}.given", f"/etc/roomline/{name}")
         host.systemctl("daemon-reload")
         host.systemctl("enable", "--now", "roomline", "roomline-node@0")
         yield host
