@@ -2,6 +2,7 @@
 FreeSWITCH image excepted)."""
 
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import RoomlineError
+from bridge.testing.get_freeswitch import get_freeswitch
 from bridge.testing.livekit_server import get_livekit_server
 from tests.real.conftest import not_to_be_had
 from tests.real.docker.composition import Composition
-from tests.real.docker.engine import Engine, NoEngine, get_engine
+from tests.real.docker.engine import Engine, NoEngine, gather_freeswitch, get_engine
 
 IMAGES = Path(__file__).parent / "images"
 REDIS, LIVEKIT = "redis:7.4.1-bookworm", "livekit/livekit-server:v1.13.5"
@@ -93,12 +95,23 @@ def livekit(engine: Engine, with_livekit: dict[str, str], tmp_path_factory: pyte
 
 @pytest.fixture(scope="module")
 def freeswitch(engine: Engine, built: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
-    """FreeSWITCH as the PBX: the community's image, or the one that FREESWITCH_IMAGE names."""
-    image = engine.image(os.environ.get("FREESWITCH_IMAGE", FREESWITCH))
-    if image is None:
-        pytest.skip("; ".join(f"{name}: {why}" for name, why in engine.missing.items() if "freeswitch" in name))
+    """FreeSWITCH as the PBX: the community's image, or the one that FREESWITCH_IMAGE names; else one of the FreeSWITCH that is here."""
+    wanted = os.environ.get("FREESWITCH_IMAGE", FREESWITCH)
+    if (image := engine.image(wanted)) is None:
+        try:
+            image = _image_of(engine, Path(get_freeswitch().binary))
+        except RoomlineError as error:
+            pytest.skip(f"{wanted}: {engine.missing[wanted]}; and {error}")
     images = {**built, "FREESWITCH_IMAGE": image}
     yield from _up(Composition(engine, tmp_path_factory.mktemp("freeswitch"), "roomline-lane-freeswitch", images, ["--freeswitch"]))
+
+
+def _image_of(engine: Engine, freeswitch: Path) -> str:
+    """Raises NoEngine, NoFreeSwitch."""
+    debian = engine.debian(platform.freedesktop_os_release()["VERSION_CODENAME"])
+    with tempfile.TemporaryDirectory() as context:
+        gather_freeswitch(freeswitch, Path(context))
+        return _build(engine, "freeswitch", debian, Path(context))
 
 
 def _up(composition: Composition) -> Iterator[Composition]:

@@ -5,6 +5,7 @@ Debian's packages. What cannot be had is said by name with the reason.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from typing import Final
 
 from bridge.errors import RoomlineError
 from bridge.testing.cache import cache_folder, lock
+from bridge.testing.get_freeswitch import MODULES, NoFreeSwitch
 from bridge.testing.private_apt import apt_sources
 
 COMPOSE = "github.com/docker/compose/v2/cmd@v2.32.4"
@@ -27,6 +29,10 @@ _PULLED_WITHIN = 300.0
 _SLIM: Final = "".join(f"path-exclude /usr/share/{name}/*\n" for name in ("man", "locale", "groff", "info", "lintian")) + (
     "path-exclude /usr/share/doc/*\npath-include /usr/share/doc/*/copyright\n"
 )
+
+
+_GLIBC: Final = re.compile(r"lib(c|m|dl|rt|util|pthread|resolv|anl)\.so|ld-linux")
+"""What fits its own dynamic linker only."""
 
 
 class NoEngine(RoomlineError):  # noqa: N818  (a state of this machine; the text says what to do)
@@ -175,6 +181,25 @@ def _like_this_host(root: Path) -> None:
         for path in (root / name).iterdir():
             if path.is_file():
                 path.unlink()
+
+
+def gather_freeswitch(binary: Path, folder: Path) -> None:
+    """The programs `freeswitch` and `fs_cli`, modules in `mod`, and in `lib` what they are linked with but glibc. Raises NoFreeSwitch."""
+    modules = next(binary.resolve().parents[1].glob("lib*/**/mod/mod_sofia.so"), None)
+    if modules is None:
+        raise NoFreeSwitch(f"{binary} has no modules beside it")
+    for name in ("mod", "lib"):
+        (folder / name).mkdir()
+    programs = {"freeswitch": binary, "fs_cli": binary.with_name("fs_cli")}
+    for name, path in programs.items():
+        shutil.copy(path, folder / name)
+    loaded = [path for name in MODULES if (path := modules.with_name(f"{name}.so")).is_file()]
+    for path in loaded:
+        shutil.copy(path, folder / "mod")
+    said = subprocess.run(["ldd", *programs.values(), *loaded], capture_output=True, text=True, timeout=60, check=True).stdout
+    for path in set(re.findall(r"=> (/\S+) \(", said)):
+        if not _GLIBC.match(Path(path).name):
+            shutil.copy(path, folder / "lib")
 
 
 def _run(command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """FreeSWITCH as the PBX among the containers: the same numbers, the same stories."""
 
-from bridge.testing.hearing import FALLBACK, a_tone_of
+from bridge.testing.hearing import FALLBACK, MUSIC, a_tone_of
 from tests.real.docker.composition import Composition
 
 TONE = a_tone_of(1200.0)
@@ -24,6 +24,30 @@ async def test_given_a_call_when_roomline_is_restarted_then_the_caller_notices_n
     story = await call.told()
     assert (story.status, story.outcome) == (0, "in the room")
     assert story.longest_without(TONE) < 0.5, story.text
+
+
+async def test_given_a_call_when_the_node_is_restarted_then_the_caller_is_back_in_the_room(freeswitch: Composition) -> None:
+    """There is no music on hold in this FreeSWITCH: in between they hear nothing."""
+    call = await freeswitch.call("2000", "--pin", "1234", "--talk", "30")
+    await call.says(f"hears    {TONE}")
+    freeswitch.restart("node")
+    story = await call.told()
+    assert (story.status, story.outcome) == (0, "in the room"), story.text
+    assert story.order(TONE, MUSIC, FALLBACK) == [TONE], story.text
+    assert 0.5 < story.longest_without(TONE) < 12.0, story.text
+    freeswitch.up()
+
+
+async def test_given_a_call_when_freeswitch_is_restarted_then_the_call_is_cut_and_the_next_one_comes_through(
+    freeswitch: Composition,
+) -> None:
+    call = await freeswitch.call("2000", "--pin", "1234", "--talk", "40")
+    await call.says(f"hears    {TONE}")
+    freeswitch.restart("freeswitch")
+    story = await call.told()
+    assert (story.status, story.outcome) == (1, "cut off"), story.text
+    freeswitch.up()
+    assert (await freeswitch.whole_call("2000", "--pin", "1234")).status == 0
 
 
 async def test_given_no_roomline_then_the_caller_gets_the_fallback(freeswitch: Composition) -> None:
