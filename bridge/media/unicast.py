@@ -27,6 +27,10 @@ from bridge.model.media_address import Datagrams, MediaAddress
 MOST_OWED: Final = QUEUE_FRAMES
 """Datagrams that came and were not yet answered by one of ours. Above that they are forgotten: no burst makes up for them."""
 
+IN_HAND: Final = 2
+"""Datagrams that come before a line is there, and that are owed an answer from then on: 40 ms by which one may be late for its beat and
+takes no frame out of what the caller hears. Without them each call lost 20 ms in the middle of its prompt (measured on a busy machine)."""
+
 SILENT_BEATS: Final = 100
 """Beats without a datagram after which the connection is taken for broken: 2 s. Beats and not time, so that a stall of ours is no loss."""
 
@@ -64,7 +68,8 @@ class UnicastLine:
     )
 
     def __init__(self, connected: socket.socket, first: bytes, rate: int, figures: Figures, now: Callable[[], float]) -> None:
-        """`connected` is non-blocking and becomes ours; only the peer's datagrams may still come to it. `first` was the first one."""
+        """`connected` is non-blocking and becomes ours; only the peer's datagrams may still come to it. `first` is the first that counts:
+        `IN_HAND` others came before it."""
         self._socket = connected
         self._rate = rate
         self._figures = figures
@@ -74,7 +79,7 @@ class UnicastLine:
         self._filler = b""
         self._packing: Packing | None = None
         self._waiting = WaitingFrames(figures)
-        self._owed = 0
+        self._owed = IN_HAND
         self._silent_beats = 0
         self._timed_since: float | None = None
         self._timed_bytes = 0
@@ -176,17 +181,20 @@ class UnicastLine:
 Arrived = Callable[[UnicastLine], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Announcement:
     socket: socket.socket
     believed: frozenset[str]
     rate: int
     until: float
     arrived: Arrived
+    peer: tuple[str, int] | None = None
+    """Who has begun to send."""
+    in_hand: int = 0
 
 
 class UnicastReception:
-    """Sockets that wait for a call's first datagram, one to a call. `sweep` is called from the beat, `close` at the end."""
+    """Sockets that wait for a call's first datagrams, one to a call. `sweep` is called from the beat, `close` at the end."""
 
     def __init__(self, host: str, *, connect_timeout: float = 5.0, figures: Figures, now: Callable[[], float] = time.monotonic) -> None:
         """`host`: what PBXs are told, and what is bound."""
@@ -258,6 +266,11 @@ class UnicastReception:
                 self._turn_away("stranger", sender[0])
             elif len(datagram) not in SIZES:
                 self._turn_away("size", sender[0])
+            elif announcement.peer not in (None, sender):
+                self._turn_away("stranger", sender[0])
+            elif announcement.in_hand < IN_HAND:
+                announcement.peer = sender
+                announcement.in_hand += 1
             else:
                 self._let_in(announcement, datagram, sender)
                 return

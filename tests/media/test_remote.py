@@ -21,6 +21,7 @@ from bridge.media.node import InProcessNode, NodeOptions
 from bridge.media.node_server import NodeServer
 from bridge.media.port import Clip, ClipName, Node, NodeLoad
 from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions, RemoteSound
+from bridge.media.unicast import IN_HAND
 from bridge.model.ending import EndReason
 from bridge.model.media_address import Datagrams, Stream
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
@@ -699,6 +700,7 @@ async def test_given_a_leg_that_speaks_datagrams_when_its_node_is_far_then_the_a
         assert datagrams.carriage == Datagrams("127.0.0.1")
         assert datagrams.port not in (stream.port, served.port)
         with DatagramPbx(datagrams) as pbx:
-            pbx.say(numbered(1))
+            for _ in range(IN_HAND + 1):
+                pbx.say(numbered(1))
             async with asyncio.timeout(5):
                 await sound.connected()

@@ -16,7 +16,7 @@ from bridge.media import unicast
 from bridge.media.figures import QUEUE_FRAMES, Figures
 from bridge.media.line import LineEnded
 from bridge.media.packing import SIZES
-from bridge.media.unicast import MOST_OWED, SILENT_BEATS, UnicastLine, UnicastReception, private_address
+from bridge.media.unicast import IN_HAND, MOST_OWED, SILENT_BEATS, UnicastLine, UnicastReception, private_address
 from bridge.model.media_address import Datagrams, MediaAddress
 from tests.media.datagram_pbx import DatagramPbx
 
@@ -39,7 +39,7 @@ class Clock:
 
 
 class Call:
-    """A line, and the PBX's socket that it is connected to. The first datagram has been said."""
+    """A line, and the PBX's socket that it is connected to. The first datagram has been said, and those before it that do not count."""
 
     def __init__(self, rate: int = 8_000, first: bytes = FILLER) -> None:
         self.pbx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -93,28 +93,27 @@ def test_given_a_frame_a_beat_when_taken_then_it_is_the_same_and_one_goes_back_f
 
 
 def test_given_no_datagram_when_the_beat_comes_then_nothing_is_sent_ahead(call: Call) -> None:
-    call.beat(numbered(1))  # for the first one
-    for number in range(10):
-        call.beat(numbered(2 + number))
-    assert call.heard() == [numbered(1)]
+    for number in range(IN_HAND + 11):
+        call.beat(numbered(number))
+    assert call.heard() == [numbered(number) for number in range(IN_HAND + 1)]
     assert call.figures.frames_unsent == 10
 
 
-def test_given_a_late_datagram_when_two_come_on_the_next_beat_then_the_pace_of_the_beat_is_kept_from_then_on(call: Call) -> None:
-    call.beat(numbered(0))
-    call.beat(numbered(1))  # none came: this one is left out
-    call.say(FILLER, FILLER)
-    call.beat(numbered(2))
-    assert call.heard() == [numbered(0), numbered(2)], "and no two at once"
-    call.beat(numbered(3))  # late again: the one that is still owed is sent
-    assert call.heard() == [numbered(3)]
+def test_given_late_datagrams_when_they_come_on_a_later_beat_then_the_pace_of_the_beat_is_kept_and_no_frame_is_left_out(call: Call) -> None:
+    heard = []
+    for number, come in enumerate([0, 0, 2, 1, 0, 2, 1, 0, 0, 3, 1]):
+        call.say(*[FILLER] * come)
+        call.beat(numbered(number))
+        heard.append(call.heard())
+    assert heard == [[numbered(number)] for number in range(11)]
+    assert call.figures.frames_unsent == 0
 
 
 @given(st.lists(st.integers(0, 6), max_size=60))
 @settings(max_examples=40, deadline=None)
 def test_given_datagrams_in_any_rhythm_when_the_beat_goes_on_then_never_more_is_sent_than_came(rhythm: list[int]) -> None:
     call = Call()
-    came, sent = 1, 0
+    came, sent = 1 + IN_HAND, 0
     try:
         for count in rhythm:
             call.say(*[FILLER] * count)
@@ -154,8 +153,9 @@ def test_given_a_wideband_call_when_frames_come_then_they_are_640_bytes_both_way
 
 @pytest.mark.parametrize("bad", [b"", b"\x00", bytes(319), bytes(322), bytes(1_000), bytes(9_000)])
 def test_given_a_datagram_of_no_frames_size_when_it_comes_then_it_is_no_audio_and_nothing_goes_back_for_it(call: Call, bad: bytes) -> None:
-    call.beat(bytes(320))
-    call.heard()
+    for _ in range(IN_HAND + 1):
+        call.beat(bytes(320))
+    assert len(call.heard()) == IN_HAND + 1
     call.say(bad)
     assert call.beat(bytes(320)) is None
     assert call.heard() == []
@@ -311,13 +311,16 @@ async def test_given_an_address_when_its_peer_sends_then_the_line_is_there_once_
     lines: list[UnicastLine] = []
     address = await reception.announce(8_000, PEER, lines.append)
     with DatagramPbx(address) as pbx, DatagramPbx(address) as other:
-        pbx.say(numbered(1))
+        for number in range(-IN_HAND, 1):
+            assert not lines
+            pbx.say(numbered(number))
+            await asyncio.sleep(0.01)
         await eventually(lambda: lines)
         other.say(numbered(2))
         pbx.say(numbered(3))
         await asyncio.sleep(0.01)
         (line,) = lines
-        assert [line.receive() for _ in range(3)] == [numbered(1), numbered(3), None]
+        assert [line.receive() for _ in range(3)] == [numbered(0), numbered(3), None]
         line.send(numbered(4))
         assert pbx.heard() == [numbered(4)]
         assert other.heard() == []
@@ -334,13 +337,18 @@ async def test_given_strangers_before_the_peer_when_they_send_then_they_are_no_p
         await eventually(lambda: figures.refusals["stranger"])
         assert not lines
         pbx.say(b"")  # never audio
+        for _ in range(IN_HAND):
+            pbx.say(numbered(1))
+        await eventually(lambda: figures.refusals["size"])
+        late.say(numbered(1))  # from the right address, and not who has begun
+        await eventually(lambda: figures.refusals["stranger"] == 2)
         pbx.say(numbered(2))
         late.say(numbered(3))  # queued before the kernel is told whom to let in
         stranger.say(numbered(4))
         await eventually(lambda: lines)
         assert [lines[0].receive() for _ in range(3)] == [numbered(2), None, None]
         lines[0].hang_up()
-    assert figures.refusals == {"stranger": 1, "size": 1}
+    assert figures.refusals == {"stranger": 2, "size": 1}
     assert figures.connections == 1
     reception.close()
 
@@ -351,7 +359,8 @@ async def test_given_an_address_when_five_seconds_pass_then_it_is_good_for_nothi
     clock.time += 5.0
     reception.sweep()
     with DatagramPbx(address) as pbx:
-        pbx.say(numbered(1))
+        for _ in range(IN_HAND + 1):
+            pbx.say(numbered(1))
         await asyncio.sleep(0.02)
     assert not lines
 
@@ -365,8 +374,9 @@ async def test_given_two_addresses_when_one_is_withdrawn_then_the_other_is_good(
     assert address_one.token != address_two.token
     reception.withdraw(for_one)
     with DatagramPbx(address_one) as pbx, DatagramPbx(address_two) as other:
-        pbx.say(numbered(1))
-        other.say(numbered(2))
+        for _ in range(IN_HAND + 1):
+            pbx.say(numbered(1))
+            other.say(numbered(2))
         await eventually(lambda: two)
     assert not one
     two[0].hang_up()
