@@ -243,9 +243,10 @@ class Story:
         return self._accepted(await dialogue.ask(guess, lambda pin: self._dispatch(call, verdict, pin)))
 
     async def _probe_rooms(self, call: Call) -> None:
-        """Nobody is asked for a PIN in vain (DESIGN §5)."""
+        """Nobody is asked for a PIN in vain (DESIGN §5). Whose node was lost waits for another one as long as all others do."""
+        patience = self._options.room_patience if call.lost_sound is None else self._options.node_timeout
         try:
-            async with asyncio.timeout(self._options.room_patience):
+            async with asyncio.timeout(patience):
                 while True:
                     try:
                         await self._world.choose_node().probe()

@@ -16,7 +16,7 @@ from bridge.call.media_timeout import MediaTimeout
 from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
 from bridge.call.world import StoryOptions, Surroundings
-from bridge.errors import Unavailable
+from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.note import CallState
@@ -159,7 +159,8 @@ class Watchers:
         self._start(self._connect_again())
 
     async def _audio(self) -> None:
-        """Somebody at the PBX may move a call elsewhere: nothing tells of it but the end of its audio. A lost node is others' affair."""
+        """Somebody at the PBX may move a call elsewhere: nothing tells of it but the end of its audio. Nor does a PBX
+        that sends datagrams notice that their node is gone: who is asked for a PIN, and presses nothing, would hear nothing for ever."""
         call = self._call
         while True:
             await call.audible.wait()
@@ -169,6 +170,8 @@ class Watchers:
                 if await self._misses_audio(call.sound):
                     log.warning("the audio is gone, and nobody said why")
                     await call.leg.locate()
+            except NodeGone:
+                raise
             except Unavailable:
                 await asyncio.sleep(AUDIO_MISSED)
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from bridge.errors import Unavailable
+from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import Clip, ClipName, NodeLoad, Seat, Sound, SoundState
 from bridge.model.ending import EndReason
 from bridge.model.media_address import Carriage, MediaAddress, Stream
@@ -91,6 +91,7 @@ class FakeSound:
         self._connected = asyncio.Event()
         self._disconnected = asyncio.Event()
         self._disconnected.set()
+        self._gone = asyncio.Event()
         self._silent = asyncio.Event()
         self._silent.set()
         self._silent_since = asyncio.get_running_loop().time()
@@ -117,7 +118,13 @@ class FakeSound:
         await self._connected.wait()
 
     async def disconnected(self) -> None:
-        await self._disconnected.wait()
+        await first_of(self._disconnected, self._gone)
+        if self._gone.is_set():
+            raise NodeGone("away")
+
+    def vanish(self) -> None:
+        """Its node is gone: who waits for it is told, whatever the PBX has noticed."""
+        self._gone.set()
 
     async def silent_for(self, seconds: float) -> None:
         await self._world.command("sound.silent_for")

@@ -699,6 +699,40 @@ def test_given_a_node_that_is_away_for_too_long_then_the_call_goes_on_elsewhere_
     travel(story())
 
 
+@pytest.mark.parametrize("seconds", [0.0, 6.0])
+def test_given_a_caller_who_presses_nothing_when_their_node_goes_and_the_pbx_does_not_notice_then_they_are_asked_again_elsewhere(
+    seconds: float,
+) -> None:
+    """Of datagrams nobody tells the PBX that their node is gone (FreeSWITCH)."""
+
+    async def story() -> None:
+        away = asyncio.Event()
+
+        async def hook(name: str) -> None:
+            if not name.startswith("leg.") and away.is_set():
+                raise NodeGone("away")
+
+        async with stage(pin_rule(), node=FakeNode(FakeWorld(hook))) as on:
+            leg = on.pbx.call(CALLER)
+            await on.asked_for_pin()
+            await on.until(lambda: on.node.opened[0].played == [(ClipName.ENTER_PIN, True)])
+            elsewhere = FakeNode(FakeWorld(invited=on.world.invited), room_for=1000)
+            away.set()
+            on.node.opened[0].vanish()
+            gone_at = on.clock.monotonic()
+            await asyncio.sleep(seconds)  # that a new node takes to start
+            on.nodes.append(elsewhere)
+            await on.until(lambda: elsewhere.opened and elsewhere.opened[0].playing is ClipName.ENTER_PIN)
+            assert on.clock.monotonic() - gone_at < seconds + 1.0, "and not when their time for the PIN is over"
+            away.clear()
+            leg.press(f"{PIN}#")
+            await on.until(lambda: elsewhere.opened[0].seats)
+            leg.caller_hangs_up()
+            assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
 def test_given_names_longer_than_a_room_takes_then_the_name_is_cut_and_the_rest_refused() -> None:
     async def story() -> None:
         async with stage(open_rule(name="😀" * 1000)) as on:
