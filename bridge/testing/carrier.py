@@ -14,6 +14,7 @@ import contextlib
 import secrets
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,10 +75,10 @@ class CallEnding:
     exact: bool = True
 
 
-class CarrierCall:
-    """One call from the carrier. Times are `time.monotonic`; every wait has a limit and raises TimeoutError after it."""
+class CarrierCall(ABC):
+    """One call from a carrier. Times are `time.monotonic`; every wait has a limit and raises TimeoutError after it."""
 
-    def __init__(self, carrier: "Carrier", ear: Ear, caller: str, to: str) -> None:
+    def __init__(self, ear: Ear, caller: str, to: str) -> None:
         self.id = f"call-{uuid.uuid4()}"
         self.caller = caller
         self.to = to
@@ -89,9 +90,6 @@ class CarrierCall:
         self.ending: CallEnding | None = None
         self.keys_heard = ""
         """What the PBX has sent as RFC 4733 events."""
-        self._carrier = carrier
-        self._hung_up_by_us = False
-        self._placed = asyncio.Event()
         self._ringing = asyncio.Event()
         self._answered = asyncio.Event()
         self._ended = asyncio.Event()
@@ -130,27 +128,13 @@ class CarrierCall:
     async def say_file(self, path: Path) -> float:
         return await self.ear.say_file(path)
 
+    @abstractmethod
     async def press(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 150) -> None:
-        """Press keys one after another. Raises CallEnded when the call ends meanwhile. Asterisk makes no press shorter than 100 ms;
-        with a gap under 45 ms after that, the PBX's Asterisk tells `DTMFEnd` twice or loses a key; on a busy
-        machine gaps shrink, which the default allows for."""
-        async with await self._carrier.manager.connect(events=False) as keys:
-            for digit in digits:
-                began = time.monotonic()
-                try:
-                    await keys.ask("PlayDTMF", Channel=self.channel, Digit=digit, Duration=str(duration_ms))
-                except AmiRefused:
-                    raise CallEnded("pressed", await self.ended()) from None
-                await asyncio.sleep(max(0.0, began + (duration_ms + gap_ms) / 1000 - time.monotonic()))
+        """Press keys one after another. Raises CallEnded when the call ends meanwhile."""
 
+    @abstractmethod
     async def hang_up(self) -> None:
         """End the call: BYE when it is answered, CANCEL before. Idempotent; returns when it has ended."""
-        if self.ending is None:
-            self._hung_up_by_us = True
-            await self._until(self._placed, "placed", 5)
-            with contextlib.suppress(AmiRefused):  # it has just ended by itself; what follows waits for that
-                await self._carrier.ami.ask("Hangup", Channel=self.channel, Cause="16")
-            await self.ended(10)
 
     async def _until(self, event: asyncio.Event, what: str, timeout: float) -> None:
         """Wait for the event or the end of the call, whichever comes first."""
@@ -167,6 +151,50 @@ class CarrierCall:
             raise CallEnded(what, self.ending)
         raise TimeoutError(f"the call to {self.to} was not {what} within {timeout} s")
 
+    def _rang(self) -> None:
+        if not self._ringing.is_set():
+            self.ringing_at = time.monotonic()
+            self._ringing.set()
+
+    def _was_answered(self) -> None:
+        if not self._answered.is_set():
+            self.answered_at = time.monotonic()
+            self._answered.set()
+
+    def _is_over(self, ending: CallEnding) -> None:
+        self.ending = ending
+        self._ended.set()
+
+
+class AsteriskCall(CarrierCall):
+    """A channel of the carrier's Asterisk."""
+
+    def __init__(self, carrier: "Carrier", ear: Ear, caller: str, to: str) -> None:
+        super().__init__(ear, caller, to)
+        self._carrier = carrier
+        self._hung_up_by_us = False
+        self._placed = asyncio.Event()
+
+    async def press(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 150) -> None:
+        """Asterisk makes no press shorter than 100 ms; with a gap under 45 ms after that, the PBX's Asterisk tells `DTMFEnd` twice or loses
+        a key; on a busy machine gaps shrink, which the default allows for."""
+        async with await self._carrier.manager.connect(events=False) as keys:
+            for digit in digits:
+                began = time.monotonic()
+                try:
+                    await keys.ask("PlayDTMF", Channel=self.channel, Digit=digit, Duration=str(duration_ms))
+                except AmiRefused:
+                    raise CallEnded("pressed", await self.ended()) from None
+                await asyncio.sleep(max(0.0, began + (duration_ms + gap_ms) / 1000 - time.monotonic()))
+
+    async def hang_up(self) -> None:
+        if self.ending is None:
+            self._hung_up_by_us = True
+            await self._until(self._placed, "placed", 5)
+            with contextlib.suppress(AmiRefused):  # it has just ended by itself; what follows waits for that
+                await self._carrier.ami.ask("Hangup", Channel=self.channel, Cause="16")
+            await self.ended(10)
+
     # From here on: what the carrier's manager tells.
 
     def told(self, message: Message) -> None:
@@ -175,20 +203,17 @@ class CarrierCall:
             case "Newchannel":
                 self.channel = message["Channel"]
                 self._placed.set()
-            case "Newstate" if message["ChannelStateDesc"] == "Ringing" and not self._ringing.is_set():
-                self.ringing_at = now
-                self._ringing.set()
-            case "Newstate" if message["ChannelStateDesc"] == "Up" and not self._answered.is_set():
-                self.answered_at = now
-                self._answered.set()
+            case "Newstate" if message["ChannelStateDesc"] == "Ringing":
+                self._rang()
+            case "Newstate" if message["ChannelStateDesc"] == "Up":
+                self._was_answered()
             case "DTMFEnd" if message["Direction"] == "Received":
                 self.keys_heard += message["Digit"]
             case "Hangup":
                 self._end(now, message)
             case "OriginateResponse" if message["Response"] == "Failure" and not self.channel:
                 # The carrier itself could not make the call: nothing went out. (With a channel, its Hangup tells.)
-                self.ending = CallEnding(0, 0, "the carrier could not place the call", by_us=True, at=now, exact=False)
-                self._ended.set()
+                self._is_over(CallEnding(0, 0, "the carrier could not place the call", by_us=True, at=now, exact=False))
 
     def _end(self, now: float, message: Message) -> None:
         cause, tech = int(message["Cause"] or 0), message["TechCause"]
@@ -200,8 +225,7 @@ class CarrierCall:
                 ending = replace(ending, sip_status=487)
             else:
                 ending = replace(ending, sip_status=_STATUS_OF_CAUSE.get(cause, 603), exact=False)
-        self.ending = ending
-        self._ended.set()
+        self._is_over(ending)
 
 
 class Carrier:
@@ -218,13 +242,18 @@ class Carrier:
         self.calls: list[CarrierCall] = []
         self._ears = EarServer()
         self._ami: Ami | None = None
-        self._live: dict[str, CarrierCall] = {}
+        self._live: dict[str, AsteriskCall] = {}
         self._loads = 0
         self.default_to: SipAddress | None = None
 
     @property
     def manager(self) -> Manager:
         return self.settings.manager
+
+    @property
+    def sip_address(self) -> SipAddress:
+        """Where its calls come from, and where callers may be handed on to."""
+        return self.settings.host, self.settings.sip_port
 
     @property
     def ami(self) -> Ami:
@@ -254,7 +283,7 @@ class Carrier:
             raise ValueError("call whom? give `to` or set `default_to`")
         ear = Ear(CODECS[codec])
         caller = caller or f"+1555900{len(self.calls) + 1:04d}"
-        call = CarrierCall(self, ear, caller, number)
+        call = AsteriskCall(self, ear, caller, number)
         self._ears.expect(ear)
         self._live[call.id] = call
         self.calls.append(call)
@@ -298,6 +327,12 @@ class Carrier:
         """The names of the channels that are up."""
         return [message["Channel"] for message in await self.ami.collect("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")]
 
+    async def hang_up_all(self) -> None:
+        """Whatever is up here: a leg that was handed on is another channel than the call's."""
+        for channel in await self.channels():
+            with contextlib.suppress(AmiRefused):  # gone meanwhile
+                await self.ami.ask("Hangup", Channel=channel)
+
     async def start(self) -> None:
         await self._ears.__aenter__()
         try:
@@ -335,7 +370,7 @@ class Carrier:
             if call.ending is not None:
                 self._forget(call)
 
-    def _forget(self, call: CarrierCall) -> None:
+    def _forget(self, call: AsteriskCall) -> None:
         self._live.pop(call.id, None)
         self._ears.forget(call.ear)
 

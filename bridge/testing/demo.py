@@ -129,7 +129,7 @@ async def _stay_up(stack: Stack, options: Options, story: Storyteller) -> None:
     story.say(f"Logs and configuration: {stack.folder}", "dim")
     story.say("Ctrl-C ends it.", "dim")
     told = {record.call_id for record in stack.server.call_records()}
-    parts = {"the PBX": stack.pbx.child, "the carrier": stack.carrier.process.child, "Roomline": stack.server.child}
+    parts = {"the PBX": stack.pbx.child, "the carrier": stack.asterisk_carrier.process.child, "Roomline": stack.server.child}
     try:
         while True:
             await asyncio.sleep(0.5)

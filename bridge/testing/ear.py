@@ -34,6 +34,7 @@ class Ear:
         self.said = Recording(rate)
         self.connected = asyncio.Event()
         self.closed = asyncio.Event()
+        self._silence = np.zeros(round(rate * FRAME), np.int16)
         self._to_say: deque[tuple[Samples, asyncio.Future[float] | None]] = deque()
         self._transport: asyncio.WriteTransport | None = None
         self._speaking: asyncio.Task[None] | None = None
@@ -62,6 +63,15 @@ class Ear:
             _, done = self._to_say.popleft()
             if done is not None and not done.done():
                 done.cancel()
+
+    def next_frame(self) -> Samples:
+        """What is said now, for who carries it: 20 ms, silence where there is nothing to say."""
+        frame, done = self._to_say.popleft() if self._to_say else (self._silence, None)
+        now = time.monotonic()
+        self.said.add(now, frame)
+        if done is not None and not done.done():
+            done.set_result(now)
+        return frame
 
     # From here on: what the server's connection tells.
 
@@ -93,18 +103,11 @@ class Ear:
 
     async def _speak(self, transport: asyncio.WriteTransport) -> None:
         """One frame per beat from the first moment, silence if there is nothing to say: Asterisk ends a line that is silent."""
-        size = round(self.rate * FRAME)
-        header = bytes((_AUDIO_KINDS[self.rate],)) + (2 * size).to_bytes(2)
-        silence = np.zeros(size, np.int16)
+        header = bytes((_AUDIO_KINDS[self.rate],)) + (2 * len(self._silence)).to_bytes(2)
         beat = time.monotonic()
         while True:
-            frame, done = self._to_say.popleft() if self._to_say else (silence, None)
-            transport.write(header + frame.astype("<i2").tobytes())
-            now = time.monotonic()
-            self.said.add(now, frame)
-            if done is not None and not done.done():
-                done.set_result(now)
-            beat = max(beat + FRAME, now - FRAME)  # late by more than a frame: go on from here, without a burst
+            transport.write(header + self.next_frame().astype("<i2").tobytes())
+            beat = max(beat + FRAME, time.monotonic() - FRAME)  # late by more than a frame: go on from here, without a burst
             await asyncio.sleep(beat - time.monotonic())
 
 

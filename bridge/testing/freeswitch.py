@@ -6,6 +6,7 @@ can be sent as they are, cut anywhere; it falls silent, hangs up, refuses. And i
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -73,8 +74,9 @@ def silence(_command: EslCommand) -> None:
 class FreeSwitchServer:
     """`async with FreeSwitchServer(password) as server`: listens on 127.0.0.1, on a port of its own; gone with all it holds at the end."""
 
-    def __init__(self, password: str, greeting: bytes = GREETING) -> None:
+    def __init__(self, password: str, greeting: bytes = GREETING, port: int = 0) -> None:
         self.password, self.greeting = password, greeting
+        self._port = port
         self.calls = Calls(self.tell, self.crash)
         self.commands: list[EslCommand] = []
         """All that arrived, in order, whether answered or not."""
@@ -87,13 +89,17 @@ class FreeSwitchServer:
         """Closes each new connection at once."""
         self.delay = 0.0
         """Seconds before each answer."""
+        self.torn = False
+        """All that is said comes in two pieces, the first of which ends in the middle of a header."""
+        self.swaps = 0
+        """So many answers still come only after the one behind them."""
         self._scripts: dict[str, Script] = {}
         self._open: list[_Connection] = []
         self._changed = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        self._server = await asyncio.get_running_loop().create_server(lambda: _Connection(self), "127.0.0.1", self._port)
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -149,6 +155,17 @@ class FreeSwitchServer:
         """End all connections now; calls go on."""
         for connection in list(self._open):
             connection.abort()
+
+    def freeze(self) -> None:
+        """As a stopped process: its connections stay up, nothing is read or said, and what comes due is late."""
+        self.calls.freeze()
+        for connection in self._open:
+            connection.freeze()
+
+    def thaw(self) -> None:
+        self.calls.thaw()
+        for connection in list(self._open):
+            connection.thaw()
 
     def restart(self) -> None:
         """As a killed FreeSWITCH: no connection, no call, nothing scheduled, no variable is left."""
@@ -237,6 +254,8 @@ class _Connection(asyncio.Protocol):
         self._number = 0
         self._transport: asyncio.Transport | None = None
         self._busy_until = 0.0
+        self._held = b""
+        self._rest: deque[bytes] = deque()
         self.logged_in = False
         self.subscribed: set[str] = set()
         self.filters: list[tuple[str, str]] = []
@@ -247,8 +266,23 @@ class _Connection(asyncio.Protocol):
         self._number = self._server.opened(self)
         if self._server.turns_away:
             self.abort()
-        elif not self._server.mute:
+        elif self._server.calls.frozen:
+            self.freeze()
+            self._server.calls.when_awake(self._greet)
+        else:
+            self._greet()
+
+    def _greet(self) -> None:
+        if not self._server.mute:
             self.write(self._server.greeting)
+
+    def freeze(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         *blocks, self._bytes = (self._bytes + data).split(b"\n\n")
@@ -257,7 +291,17 @@ class _Connection(asyncio.Protocol):
             headers = tuple((name, value.strip(" ")) for name, _, value in (each.partition(":") for each in rest))
             answer = self._server.received(EslCommand(self._number, line, headers), self)
             if answer is not None:
-                self._answer(answer)
+                self._in_order_or_not(answer)
+
+    def _in_order_or_not(self, answer: bytes) -> None:
+        held, self._held = self._held, b""
+        if not held and self._server.swaps and self.logged_in:
+            self._server.swaps -= 1
+            self._held = answer
+            return
+        self._answer(answer)
+        if held:
+            self._answer(held)
 
     def _answer(self, answer: bytes) -> None:
         """As late as the server is slow, and never before the one before."""
@@ -288,6 +332,25 @@ class _Connection(asyncio.Protocol):
         return not self.filters or any(headers.get(name, "").lower() == value.lower() for name, value in self.filters if name in headers)
 
     def write(self, data: bytes) -> None:
+        if self._server.torn or self._rest:
+            middle = data.find(b":") + 3
+            self._rest += (data[:middle], data[middle:])
+            if len(self._rest) == 2:
+                self._write_on()
+        else:
+            self._write(data)
+
+    def _write_on(self) -> None:
+        """One piece after the other, each in a segment of its own."""
+        self._write(self._rest[0])
+        asyncio.get_running_loop().call_later(0.002, self._written)
+
+    def _written(self) -> None:
+        self._rest.popleft()
+        if self._rest:
+            self._write_on()
+
+    def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 

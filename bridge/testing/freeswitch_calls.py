@@ -3,20 +3,37 @@
 import asyncio
 import itertools
 import json
+import math
 import re
+import time
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 from xml.etree.ElementTree import fromstring
 
 from bridge.shipped import shipped_folders
-from bridge.testing.freeswitch_channel import SwitchChannel
+from bridge.testing.freeswitch_channel import FarEnd, SwitchChannel
+from bridge.testing.freeswitch_dialplan import Dialplan
 
 VERSION = "FreeSWITCH Version 1.11.3-dev+git~20260821T141014Z~cc93a683ca~64bit (git cc93a68 2026-08-21 14:10:14Z 64bit)\n"
 NO_CHANNEL = "-ERR No such channel!\n"
 PAYLOADS = {"PCMU": 0, "PCMA": 8, "G722": 9, "opus": 111}
+
+
+_INNERMOST: Final = re.compile(r"\$\{([^{}]*)\}")
+_CALL: Final = re.compile(r"(\w+)\((.*)\)")
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """What becomes of who is called: a `status` that refuses, or an answer after so many seconds (None: it rings), and its end."""
+
+    status: str = ""
+    answers_after: float | None = 0.02
+    leaves_after: float | None = None
 
 
 class Tell(Protocol):
@@ -35,20 +52,46 @@ class Calls:
         """Global ones."""
         self.channels: dict[str, SwitchChannel] = {}
         """By Unique-ID; gone when they have ended."""
-        self.dials = "answers"
-        """What becomes of who is called: answers, rings, or the SIP status of a refusal."""
+        self.callee: Callable[[str], Callee] = lambda number: Callee()
+        """What becomes of who is called, by their number."""
         self.gives: Mapping[str, str] = {}
         """Channel variables that the operator's gateway gives whom it calls."""
+        self.dialplan: Dialplan | None = None
+        """What carries a call on that is sent to an extension; without one it stays there."""
+        self.frozen = False
         self.refer = ("202", "200")
         """The answer to a REFER, and the one that its target gave; empty: none yet."""
         self._scheduled: dict[int, tuple[str, asyncio.TimerHandle, str]] = {}
         self._task_ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._at_waking: list[Callable[[], object]] = []
+
+    def freeze(self) -> None:
+        """Stopped: what comes and what comes due waits."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self.frozen = False
+        waiting, self._at_waking = self._at_waking, []
+        for each in waiting:
+            each()
+
+    def when_awake(self, act: Callable[[], object]) -> None:
+        """Now, or as soon as it runs again."""
+        if self.frozen:
+            self._at_waking.append(act)
+        else:
+            act()
 
     @property
     def scheduled(self) -> list[tuple[str, str]]:
         """Group and command of what is scheduled."""
         return [(group, command) for group, _, command in self._scheduled.values()]
+
+    def seconds_left(self, group: str) -> float:
+        """Until the first of this group comes due."""
+        now = asyncio.get_running_loop().time()
+        return min(timer.when() - now for one, timer, _ in self._scheduled.values() if one == group)
 
     def channel(self, **changes: str) -> SwitchChannel:
         """A call as the dialplan has it, not parked yet; `changes` are channel variables, or `destination`."""
@@ -72,6 +115,43 @@ class Calls:
         self.channels[channel.unique_id] = channel
         return channel
 
+    def incoming(self, context: str, far_end: FarEnd, variables: Mapping[str, str]) -> SwitchChannel:
+        """A caller whose INVITE has come in here: the dialplan has it from now on."""
+        channel = self.channel(**variables)
+        # What the helper above has made up for calls that have no operator's dialplan.
+        del channel.variables["roomline_fallback"]
+        channel.context, channel.far_end = context, far_end
+        far_end.came_in(channel)
+        channel.tell("CHANNEL_CREATE")
+        self.route(channel)
+        return channel
+
+    def route(self, channel: SwitchChannel) -> None:
+        if self.dialplan is None:
+            return
+        actions = self.dialplan.actions(channel.context, channel.destination, lambda text: self._expanded(channel, text))
+        if actions:
+            channel.run((application, self._expanded(channel, data)) for application, data in actions)
+        else:
+            channel.hang_up("NO_ROUTE_DESTINATION")
+
+    def _expanded(self, channel: SwitchChannel, text: str) -> str:
+        """`${variable}` and `${command(arguments)}` from within; what a value itself says of that sort means nothing."""
+
+        def value(found: re.Match[str]) -> str:
+            name = found[1]
+            if call := _CALL.fullmatch(name):
+                said = self.api(call[1], call[2].replace("\0", "${")).rstrip("\n")
+            elif name == "uuid":
+                said = channel.unique_id
+            else:
+                said = channel.variables.get(name, self.variables.get(name, ""))
+            return said.replace("${", "\0")
+
+        while (put_in := _INNERMOST.sub(value, text)) != text:
+            text = put_in
+        return text.replace("\0", "${")
+
     def call(self, **changes: str) -> SwitchChannel:
         """A caller comes in and is parked, under the dialplan's lease."""
         channel = self.channel(**changes)
@@ -87,12 +167,14 @@ class Calls:
     def forget(self) -> None:
         """All of it is gone, and nobody is told."""
         for channel in self.channels.values():
-            channel.end_unicast()
+            channel.go_silent()
+            channel.ended = "gone with its FreeSWITCH"
         for _, timer, _ in self._scheduled.values():
             timer.cancel()
         for task in self._tasks:
             task.cancel()
         self.channels.clear()
+        self._at_waking.clear()
         self._scheduled.clear()
         self.variables.clear()
 
@@ -148,7 +230,9 @@ class Calls:
             case "uuid_kill":
                 channel.hang_up(rest or "NORMAL_CLEARING")
             case "uuid_send_dtmf":
-                channel.digits_sent += rest.partition("@")[0]
+                channel.send_digits(rest.partition("@")[0])
+            case "uuid_broadcast":
+                channel.play(rest.partition(" ")[0])
             case "uuid_set_media_stats":
                 channel.packets += channel.sends
                 channel.variables["rtp_audio_in_packet_count"] = str(channel.packets)
@@ -160,7 +244,7 @@ class Calls:
 
     def _deflect(self, channel: SwitchChannel, target: str) -> str:
         channel.said.append(f"refer {target}")
-        status, at_target = self.refer
+        status, at_target = self.refer if channel.far_end is None else channel.far_end.referred(target)
         _set(channel, "sip_refer_status_code", status)
         _set(channel, "sip_refer_target_status_code", at_target)
         if channel.variables.get("sip_refer_continue_after_reply") == "true":
@@ -180,15 +264,18 @@ class Calls:
         channel.variables |= {"offers": "PCMU,PCMA", **self.gives} | {key: value for key, value in told.items() if key != "api_on_answer"}
         self.channels[channel.unique_id] = channel
         channel.tell("CHANNEL_CREATE")
-        if self.dials == "rings":
-            return
-        await asyncio.sleep(0.02)
+        callee, limit = self.callee(number), float(told["originate_timeout"])
+        await asyncio.sleep(limit if callee.answers_after is None else min(callee.answers_after, limit))
         if channel.ended:
             return
-        if self.dials != "answers":
-            channel.variables |= {"sip_term_status": self.dials, "sip_hangup_disposition": "recv_refuse"}
-            channel.hang_up("USER_BUSY")
-            self.tell("BACKGROUND_JOB", {"Job-UUID": job}, "-ERR USER_BUSY\n")
+        if callee.status:
+            channel.variables |= {"sip_term_status": callee.status, "sip_hangup_disposition": "recv_refuse"}
+            cause = "USER_BUSY"
+        else:
+            cause = "NO_ANSWER" if callee.answers_after is None else ""
+        if cause:
+            channel.hang_up(cause)
+            self.tell("BACKGROUND_JOB", {"Job-UUID": job}, f"-ERR {cause}\n")
             return
         channel.answer()
         name, _, rest = told["api_on_answer"].partition(" ")
@@ -196,6 +283,9 @@ class Calls:
         channel.context, channel.state, channel.dialplan = context, "CS_EXECUTE", "inline"
         channel.park()
         self.tell("BACKGROUND_JOB", {"Job-UUID": job}, f"+OK {channel.unique_id}\n")
+        if callee.leaves_after is not None:
+            await asyncio.sleep(callee.leaves_after)
+            channel.caller_hangs_up()
 
     def _set_global(self, arguments: str) -> str:
         key, _, value = arguments.partition("=")
@@ -203,9 +293,13 @@ class Calls:
         return "+OK"
 
     def _show(self, arguments: str) -> str:
-        rows: list[dict[str, str]] = [{"uuid": channel.unique_id, "context": channel.context} for channel in self.channels.values()]
         if arguments.startswith("tasks"):
             rows = [{"task_id": str(number), "task_group": group} for number, (group, _, _) in self._scheduled.items()]
+        else:
+            rows = [
+                {"uuid": each.unique_id, "name": each.name, "context": each.context, "application": each.application}
+                for each in self.channels.values()
+            ]
         return json.dumps({"row_count": len(rows), **({"rows": rows} if rows else {})})
 
     def _sched_api(self, arguments: str) -> str:
@@ -213,12 +307,17 @@ class Calls:
         return f"+OK Added: {self._schedule(float(delay), group, command)}\n"
 
     def _schedule(self, seconds: float, group: str, command: str) -> int:
+        """FreeSWITCH counts whole seconds, the running one among them."""
         number = next(self._task_ids)
-        timer = asyncio.get_running_loop().call_later(seconds, self._due, number)
+        now = time.time()
+        timer = asyncio.get_running_loop().call_later(math.floor(now) + seconds - now, self._due, number)
         self._scheduled[number] = group, timer, command
         return number
 
     def _due(self, number: int) -> None:
+        if self.frozen:
+            self.when_awake(lambda: self._due(number))
+            return
         _, _, command = self._scheduled.pop(number)
         name, _, arguments = command.partition(" ")
         self.api(name, arguments)

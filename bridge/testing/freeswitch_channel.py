@@ -5,11 +5,40 @@ What a caller does is for the test to say (`press`, `hold`, `hang_up`); what is 
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Final, Protocol
 
-FRAME_SECONDS = 0.02
+from bridge.testing.freeswitch_audio import Sounding, Unicast
+
+STATUS_OF_CAUSE: Final = {
+    "UNALLOCATED_NUMBER": 404, "NO_ROUTE_DESTINATION": 404, "USER_BUSY": 486, "CALL_REJECTED": 603, "INCOMING_CALL_BARRED": 403,
+    "NORMAL_TEMPORARY_FAILURE": 503, "SWITCH_CONGESTION": 503, "NO_USER_RESPONSE": 408, "EXCHANGE_ROUTING_ERROR": 483,
+    "INCOMPATIBLE_DESTINATION": 488, "ORIGINATOR_CANCEL": 487,
+}  # fmt: skip
+"""What an unanswered caller gets (freeswitch.md; mod_sofia.c for the others); 480 for all that is not named."""
+
+
+class FarEnd(Protocol):
+    """Who is at the other end of a call: what SIP and RTP bring them, and what they send."""
+
+    def came_in(self, channel: "SwitchChannel") -> None:
+        """The INVITE has made this channel."""
+
+    def rings(self) -> None: ...
+    def answered_by_pbx(self) -> None: ...
+    def ended_with(self, status: int) -> None:
+        """The final answer to the INVITE; 200 when there was a talk."""
+
+    def hears(self, audio: bytes) -> None:
+        """16-bit samples at the call's rate."""
+
+    def speaks(self, size: int) -> bytes | None:
+        """So many bytes of them; None when no packet comes."""
+
+    def gets_digits(self, digits: str) -> None: ...
+    def referred(self, target: str) -> tuple[str, str]:
+        """The answer to a REFER, and the one that its target gave."""
 
 
 class Switch(Protocol):
@@ -18,7 +47,17 @@ class Switch(Protocol):
     def tell(self, name: str, headers: Mapping[str, str], body: str = "") -> None:
         """An event, to whom it concerns."""
 
+    @property
+    def frozen(self) -> bool:
+        """The process is stopped."""
+
+    def when_awake(self, act: Callable[[], object]) -> None:
+        """Now, or as soon as it runs again."""
+
     def gone(self, channel: "SwitchChannel") -> None: ...
+
+    def route(self, channel: "SwitchChannel") -> None:
+        """Has the XML dialplan carry it on."""
 
     def crash(self, why: str) -> None:
         """The whole process ends, with all its calls."""
@@ -45,22 +84,34 @@ class SwitchChannel:
     """The applications that ran, in order."""
     digits_sent: str = ""
     heard: bytearray = field(default_factory=bytearray)
-    """What the caller heard of us."""
+    """What the caller heard of us, where there is no far end."""
     says: bytes = b"\x00"
-    """One byte of what the caller says, over and over."""
+    """One byte of what the caller says, over and over, where there is no far end."""
+    far_end: FarEnd | None = None
     ended: str = ""
     """The hang-up cause."""
-    unicast: "Unicast | None" = None
     unicast_used: bool = False
     packets: int = 0
+    """What came from the caller as RTP."""
     sends: bool = True
     """Whether the caller sends anything: with it, each look at the count of their packets finds another one."""
     idle_silence: bool = False
     """Whether its park loop writes silence of its own over whatever comes by unicast (danger 4)."""
+    moves: int = 0
+    """How often it was sent elsewhere: what an extension had still to do is void then."""
+    _sounding: Sounding | None = None
 
     @property
     def name(self) -> str:
         return f"sofia/external/{self.destination}@203.0.113.7"
+
+    @property
+    def frozen(self) -> bool:
+        return self.switch.frozen
+
+    @property
+    def unicast(self) -> Unicast | None:
+        return self._sounding.unicast if self._sounding is not None else None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -104,7 +155,7 @@ class SwitchChannel:
     def unpark(self) -> None:
         if self.parked:
             self.parked = False
-            self.end_unicast()
+            self._silence()
             self.tell("CHANNEL_UNPARK")
 
     def transfer(self, extension: str, dialplan: str = "XML", context: str = "") -> None:
@@ -119,10 +170,25 @@ class SwitchChannel:
         if dialplan != "inline":
             self.destination = extension
         self.unpark()
-        self.end_unicast()
+        self._silence()
         self.application = extension
-        if dialplan == "inline" and extension == "park":
-            self.park()
+        self.moves += 1
+        if dialplan == "inline":
+            self.run(_applications(extension))
+        else:
+            self.switch.route(self)
+
+    def run(self, applications: "Iterator[tuple[str, str]]") -> None:
+        """One after the other, until one that does not end by itself, or that sends the call elsewhere."""
+        move = self.moves
+        for application, argument in applications:
+            self.application = f"{application}:{argument}"
+            if application == "park":
+                self.park()
+            else:
+                self.execute(application, argument)
+            if application in ("park", "endless_playback", "playback") or self.moves != move or self.ended:
+                return
 
     def execute(self, application: str, argument: str) -> None:
         self.said.append(f"{application} {argument}".strip())
@@ -131,13 +197,31 @@ class SwitchChannel:
                 self.answer()
             case "ring_ready":
                 self.tell("CHANNEL_PROGRESS")
+                if self.far_end is not None:
+                    self.far_end.rings()
             case "respond" if not self.answered:
                 self.variables |= {"sip_term_status": argument, "sip_hangup_disposition": "send_refuse"}
                 self.hang_up("CALL_REJECTED")
             case "playback" | "endless_playback":
-                self.end_unicast()
+                self.play(argument)
+            case "set":
+                name, _, value = argument.partition("=")
+                self.variables[name] = value
+            case "transfer":
+                self.transfer(*argument.split(" "))
             case _:
                 pass
+
+    def play(self, what: str) -> None:
+        """Resets the session, whoever has it played: unicast ends silently (danger 2), and not again in this park loop."""
+        self._silence()
+        if self._sounding is not None:
+            self._sounding.play(what)
+
+    def send_digits(self, digits: str) -> None:
+        self.digits_sent += digits
+        if self.far_end is not None:
+            self.far_end.gets_digits(digits)
 
     def answer(self) -> None:
         if self.answered or self.ended:
@@ -156,6 +240,9 @@ class SwitchChannel:
         if silent and self.variables.get("rtp_secure_media") == "true" and self.variables.get("srtp_allow_idle_gaps") != "true":
             self.variables["send_silence_when_idle"] = "-1"
         self._begin_reading()
+        self._sounding = Sounding(self)
+        if self.far_end is not None:
+            self.far_end.answered_by_pbx()
         self.tell("CHANNEL_ANSWER")
 
     async def start_unicast(self, host: str, port: int) -> None:
@@ -166,15 +253,38 @@ class SwitchChannel:
         if self.unicast_used or not self.parked:
             return
         self.unicast_used = True
-        unicast = Unicast(self)
+        move, unicast = self.moves, Unicast(self, (host, port))
         await asyncio.get_running_loop().create_datagram_endpoint(lambda: unicast, ("127.0.0.1", 0), None)
-        unicast.send_to((host, port))
-        self.unicast = unicast
-
-    def end_unicast(self) -> None:
-        unicast, self.unicast = self.unicast, None
-        if unicast is not None:
+        if self._sounding is None or self.moves != move:
             unicast.close()
+        else:
+            self._sounding.unicast = unicast
+
+    def _silence(self) -> None:
+        """Nothing is played, and nothing goes to a node."""
+        if self._sounding is not None:
+            self._sounding.play("")
+            unicast, self._sounding.unicast = self._sounding.unicast, None
+            if unicast is not None:
+                unicast.close()
+
+    def go_silent(self) -> None:
+        """All of its sound is over."""
+        self._silence()
+        if self._sounding is not None:
+            self._sounding.close()
+            self._sounding = None
+
+    def hears(self, audio: bytes) -> None:
+        if self.far_end is None:
+            self.heard += audio
+        else:
+            self.far_end.hears(audio)
+
+    def speaks(self, size: int) -> bytes | None:
+        said = self.says * size if self.far_end is None else self.far_end.speaks(size)
+        self.packets += self.sends and said is not None
+        return said
 
     # What the caller does
 
@@ -201,52 +311,23 @@ class SwitchChannel:
         if self.ended:
             return
         self.ended, self.state = cause, "CS_HANGUP"
-        self.end_unicast()
+        self.go_silent()
         self.tell("CHANNEL_HANGUP")
         if self.parked:
             self.unpark()
         self.state = "CS_REPORTING"
         self.switch.gone(self)
         self.tell("CHANNEL_HANGUP_COMPLETE")
+        if self.far_end is not None:
+            status = self.variables.get("sip_term_status", "")
+            self.far_end.ended_with(200 if self.answered else int(status) if status.isdigit() else STATUS_OF_CAUSE.get(cause, 480))
 
 
-class Unicast(asyncio.DatagramProtocol):
-    """The audio of a call: a datagram every 20 ms, and whatever comes back is what the caller hears; an empty one is the last."""
-
-    def __init__(self, channel: SwitchChannel) -> None:
-        self._channel = channel
-        self._transport: asyncio.DatagramTransport | None = None
-        self._to: tuple[str, int] = ("127.0.0.1", 0)
-        self._beat: asyncio.TimerHandle | None = None
-        self._deaf = False
-        self.frames_sent = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def send_to(self, address: tuple[str, int]) -> None:
-        self._to = address
-        self._send()
-
-    def _send(self) -> None:
-        size = self._channel.rate // 50 * 2
-        if self._transport is not None:
-            self._transport.sendto(self._channel.says * size, self._to)
-            self.frames_sent += 1
-            self._channel.packets += self._channel.sends
-        self._beat = asyncio.get_running_loop().call_later(FRAME_SECONDS, self._send)
-
-    def datagram_received(self, data: bytes, _addr: tuple[str, int]) -> None:
-        self._deaf = self._deaf or not data
-        if not self._deaf:
-            self._channel.heard += bytes(len(data)) if self._channel.idle_silence else data
-
-    def error_received(self, exc: Exception) -> None:
-        """Nobody is there: FreeSWITCH does not mind."""
-
-    def close(self) -> None:
-        if self._beat is not None:
-            self._beat.cancel()
-        if self._transport is not None:
-            self._transport.close()
-        self._transport = None
+def _applications(inline: str) -> Iterator[tuple[str, str]]:
+    """Of an inline dialplan: `application:argument`, separated by a comma or by what `m:^:` says."""
+    separator = ","
+    if inline.startswith("m:"):
+        separator, inline = inline[2], inline[4:]
+    for each in inline.split(separator):
+        application, _, argument = each.partition(":")
+        yield application, argument

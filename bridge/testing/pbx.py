@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from bridge.testing.listening import tone
 from bridge.testing.pbx_config import HOLD_MUSIC_HZ, PbxSettings, pbx_files
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
 from bridge.testing.recording import save_wav
+from bridge.testing.stack_pbx import DeathLimits
 
 _HEARTBEAT = "ROOMLINE_HEARTBEAT"
 """The dialplan's global that a controller sets as `epoch:controller:count` (dialplan/asterisk/roomline.conf)."""
@@ -25,7 +27,8 @@ class OperatorPbx:
     """`async with OperatorPbx(asterisk, folder)`. `settings.roomline` is Roomline's manager user, `settings.admin` the tests'."""
 
     control = "ami"
-    notices_lost_audio = True
+    death_limits = DeathLimits(fallback=(3.0, 8.0), silence=0.5, heard_before=(HOLD_MUSIC_HZ,), silence_of_node=4.0, silence_of_server=3.0)
+    """The end of a call's stream tells it that the node is gone."""
 
     def __init__(
         self,
@@ -120,6 +123,13 @@ class OperatorPbx:
         """SIGKILL. `start` brings it back at the same places, with no calls."""
         await self.process.child.kill()
         await self._forget_admin()
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.process.child.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.child.send(signal.SIGCONT)
 
     async def _forget_admin(self) -> None:
         if self._admin is not None:

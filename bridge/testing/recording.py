@@ -3,7 +3,7 @@
 import wave
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,11 @@ class Recording:
         first = self._position(since, 0)
         last = max(first, self._position(until, self._end))
         line = np.zeros(last - first, np.int16)
-        for frame in self.frames:
+        # Only those that are asked for: whoever listens for a tone asks again and again.
+        start = max(0, bisect_right(self.frames, first, key=lambda frame: frame.position) - 1)
+        for frame in islice(self.frames, start, None):
+            if frame.position >= last:
+                break
             begin, end = max(frame.position, first), min(frame.position + len(frame.samples), last)
             if begin < end:
                 line[begin - first : end - first] = frame.samples[begin - frame.position : end - frame.position]

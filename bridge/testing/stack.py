@@ -15,64 +15,33 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import yaml
 
 from bridge.errors import RoomlineError
 from bridge.testing.carrier import Carrier
-from bridge.testing.child import Child
-from bridge.testing.freeswitch_process import SwitchPbx
+from bridge.testing.freeswitch_process import RealSwitchPbx
+from bridge.testing.freeswitch_scripted import ScriptedSwitchPbx
 from bridge.testing.get_asterisk import Asterisk, get_asterisk
 from bridge.testing.get_freeswitch import FreeSwitch
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.ports import LOOPBACK, free_port
 from bridge.testing.server import Server
+from bridge.testing.stack_pbx import StackCarrier, StackPbx
 
 Configuration = Mapping[str, Any]
 """What an operator writes into roomline.yaml, as YAML gives it. Places and secrets are the stack's own, whatever stands there: the
 manager's, the records', where media and http listen; the store's and the API's (where there is one at all) too where none is given."""
 
 
-Secret = Callable[[str, str], Mapping[str, str]]
-"""Puts a secret into a file by that name; gives what refers to it in roomline.yaml."""
-
-
-class StackPbx(Protocol):
-    """What a stack asks of its PBX, whichever it is."""
-
-    control: str
-    """The key of roomline.yaml below which its control connection stands."""
-    notices_lost_audio: bool
-    """Whether the end of a call's audio tells it that its node is gone: a stream's does, and it plays hold music; of datagrams only the
-    lease tells."""
-
-    @property
-    def description(self) -> str: ...
-    @property
-    def sip_address(self) -> tuple[str, int]: ...
-    @property
-    def control_port(self) -> int: ...
-    @property
-    def secrets(self) -> Sequence[str]: ...
-    @property
-    def child(self) -> Child: ...
-    def section(self, given: Mapping[str, Any], secret: Secret) -> dict[str, Any]: ...
-    def api_section(self, secret: Secret) -> Mapping[str, Any]: ...
-    async def start(self) -> None: ...
-    async def stop(self) -> None: ...
-    async def kill(self) -> None: ...
-    async def controller(self) -> str: ...
-    async def channels(self) -> Sequence[object]: ...
-    async def quiet(self, within: float = ...) -> None: ...
-
-
 class Stack:
     """`async with Stack(configuration)`.
 
-    `freeswitch` is the PBX where it is given, else an Asterisk; the carrier is an Asterisk in both cases. `keep` is where logs, sounds and
-    configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out until `stack.server.start()`; `program`
-    is the `roomline` of another installation. `progress` is told what is being waited for, a line each.
+    `freeswitch` is the PBX where it is given, else an Asterisk; the carrier is an Asterisk in both cases. `scripted`: the PBX and its
+    callers are the scripted FreeSWITCH (`freeswitch_scripted`), in this process, and neither of the two is needed. `keep` is where logs,
+    sounds and configuration stay; without it they go with the stack. `with_server=False` leaves Roomline out until `stack.server.start()`;
+    `program` is the `roomline` of another installation. `progress` is told what is being waited for, a line each.
     """
 
     def __init__(
@@ -81,6 +50,7 @@ class Stack:
         *,
         asterisk: Asterisk | None = None,
         freeswitch: FreeSwitch | None = None,
+        scripted: bool = False,
         keep: Path | None = None,
         public: tuple[str, int] | None = None,
         lease: int = 3,
@@ -92,6 +62,7 @@ class Stack:
         self._configuration = configuration
         self._asterisk = asterisk
         self._freeswitch = freeswitch
+        self._scripted = scripted
         self._keep = keep
         self._public = public
         self._lease = lease
@@ -105,7 +76,7 @@ class Stack:
         self.http_address = f"{LOOPBACK}:{free_port()}"
         self.api_address = str(self._given("api").get("listen") or f"{LOOPBACK}:{free_port()}")
         self.pbx: StackPbx
-        self.carrier: Carrier
+        self.carrier: StackCarrier
         self.server: Server
 
     @property
@@ -114,6 +85,13 @@ class Stack:
         if not isinstance(self.pbx, OperatorPbx):
             raise TypeError(f"the PBX of this stack is {self.pbx.description}")
         return self.pbx
+
+    @property
+    def asterisk_carrier(self) -> Carrier:
+        """The carrier, in a stack whose PBX speaks SIP."""
+        if not isinstance(self.carrier, Carrier):
+            raise TypeError("who calls in this stack is scripted")
+        return self.carrier
 
     async def start(self) -> None:
         """A second or two; the first time on a machine, some more for Asterisk's download. Raises NoAsterisk, AsteriskFailed,
@@ -125,15 +103,7 @@ class Stack:
             raise
 
     async def _start(self) -> None:
-        asterisk = self._asterisk
-        if asterisk is None:
-            asterisk = await asyncio.to_thread(get_asterisk, self._progress)
-        self.folder = self._make_folder()
-        calls = self._calls_at_once
-        self.pbx = self._make_pbx(asterisk)
-        self._progress(f"starting a PBX ({self.pbx.description}) and a carrier (Asterisk {asterisk.version})")
-        self.carrier = Carrier(asterisk, self.folder / "carrier", calls_at_once=calls)
-        self.carrier.default_to = self.pbx.sip_address
+        await self._make_pbx_and_carrier()
         self._left.push_async_callback(self.pbx.stop)
         self._left.push_async_callback(self.carrier.stop)
         try:
@@ -155,10 +125,25 @@ class Stack:
         """What Roomline has written so far: the server, and each node that it has started."""
         return [self.server.log, *sorted((self.folder / "run").glob("*.log*"))]
 
-    def _make_pbx(self, asterisk: Asterisk) -> StackPbx:
+    async def _make_pbx_and_carrier(self) -> None:
+        if self._scripted:
+            self.folder = self._make_folder()
+            self.pbx = pbx = ScriptedSwitchPbx(self.folder / "pbx", api_address=self.api_address)
+            self.carrier = pbx.carrier
+            return
+        asterisk = self._asterisk
+        if asterisk is None:
+            asterisk = await asyncio.to_thread(get_asterisk, self._progress)
+        self.folder = self._make_folder()
+        self.pbx = self._make_real_pbx(asterisk)
+        self._progress(f"starting a PBX ({self.pbx.description}) and a carrier (Asterisk {asterisk.version})")
+        self.carrier = carrier = Carrier(asterisk, self.folder / "carrier", calls_at_once=self._calls_at_once)
+        carrier.default_to = self.pbx.sip_address
+
+    def _make_real_pbx(self, asterisk: Asterisk) -> StackPbx:
         folder, calls = self.folder / "pbx", self._calls_at_once
         if self._freeswitch is not None:
-            return SwitchPbx(self._freeswitch, folder, calls_at_once=calls, public=self._public, api_address=self.api_address)
+            return RealSwitchPbx(self._freeswitch, folder, calls_at_once=calls, public=self._public, api_address=self.api_address)
         return OperatorPbx(asterisk, folder, calls_at_once=calls, public=self._public, lease=self._lease, outbound=self._calls_out())
 
     async def stop(self) -> None:

@@ -59,7 +59,7 @@ async def main(calls: int, seconds: float) -> None:
         say(f"placing {calls} calls, two in each room")
         listened = [await stack.carrier.call(f"{NUMBER}{place // 2:05d}") for place in range(min(LISTENERS, calls))]
         for place in range(len(listened), calls):
-            await stack.carrier.place_load(f"{NUMBER}{place // 2:05d}")
+            await stack.asterisk_carrier.place_load(f"{NUMBER}{place // 2:05d}")
             await asyncio.sleep(0.02)
         await asyncio.gather(*(call.answered() for call in listened))
         talking = await _until_talking(stack, calls)

@@ -94,7 +94,7 @@ async def _roomline(livekit: LiveKitServer, count: int, seconds: float) -> dict[
     await show_out(livekit)
     async with Stack(configuration, calls_at_once=count + 5) as stack:
         for number in range(1, count):
-            await stack.carrier.place_load(f"{NUMBER}{number:05d}")
+            await stack.asterisk_carrier.place_load(f"{NUMBER}{number:05d}")
             await asyncio.sleep(0.1)
         listened = await stack.carrier.call(f"{NUMBER}{0:05d}")
         await listened.answered()

@@ -49,7 +49,7 @@ async def caller_in(stack: Stack, state: State) -> CarrierCall:
     """A new caller, brought into this state."""
     match state:
         case State.RINGING:
-            call = await stack.carrier.call(EMPTY)
+            call = await stack.carrier.call(EMPTY, ring_for=600.0)
             await call.ringing()
         case State.PIN:
             call = await stack.carrier.call(PIN_ECHO)
@@ -91,9 +91,11 @@ def heard_tone(call: CarrierCall, frequencies: tuple[float, ...], since: float) 
 
 async def until_heard(call: CarrierCall, frequencies: tuple[float, ...], since: float, within: float) -> float:
     """Returns the moment. Raises AssertionError after `within` seconds."""
-    while (moment := heard_tone(call, frequencies, since)) is None:
+    start = since
+    while (moment := heard_tone(call, frequencies, start)) is None:
         assert call.ending is None, f"the call ended: {call.ending}"
         assert time.monotonic() - since < within, f"{frequencies} Hz were not heard within {within} s"
+        start = max(since, time.monotonic() - 0.5)  # what lies before has been looked at
         await asyncio.sleep(0.1)
     return moment
 

@@ -108,13 +108,12 @@ async def test_given_a_talk_when_livekits_client_hands_it_on_and_the_carrier_tak
     await call.answered()
     await hears_itself(call)
     shown = await control.the_call(call.caller)
-    to = f"sip:{TRANSFERRED}@{stack.carrier.settings.host}:{stack.carrier.settings.sip_port}"
+    to = "sip:{}@{}:{}".format(TRANSFERRED, *stack.carrier.sip_address)
     answer = await livekit.transfer_sip_participant(asked(shown, to))
     assert (answer.status, answer.reason, answer.HasField("sip_status")) == (sip.STS_TRANSFER_SUCCESSFUL, sip.STR_COMPLETED, False)
     assert (await the_record(stack, call)).end_reason is EndReason.TRANSFERRED
     await until_heard(call, (TRANSFERRED_HZ,), since=call.placed_at, within=8.0)
-    for channel in await stack.carrier.channels():  # the handed-on leg is another channel than the call's
-        await stack.carrier.ami.ask("Hangup", Channel=channel)
+    await stack.carrier.hang_up_all()
 
 
 @pytest.mark.parametrize(

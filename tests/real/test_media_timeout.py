@@ -16,7 +16,7 @@ from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.phone import COMFORT_NOISE, SILENCE, UNKNOWN, Phone, Stream
 from bridge.testing.stack import Stack
 from tests.real.scenario import PIN, direct, the_record
-from tests.real.test_orders import application
+from tests.real.scenarios.test_orders import application
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
 

@@ -22,7 +22,7 @@ async def test_given_no_controller_when_somebody_calls_then_they_hear_the_operat
         await stack.pbx.quiet()
         assert 0.9 < waited < 3.0
         assert is_tone(call.heard.samples(), call.heard.rate, [FALLBACK_HZ])
-        processes = [stack.pbx.child, stack.carrier.process.child]
+        processes = [stack.pbx.child, stack.asterisk_carrier.process.child]
     assert not any(process.running for process in processes)
     assert not await asyncio.to_thread(folder.exists)
 
@@ -35,7 +35,7 @@ async def test_given_a_part_that_does_not_start_then_nothing_is_left_running(
     with pytest.raises(RuntimeError, match="on purpose"):
         await stack.start()
     assert not stack.pbx.child.running
-    assert not stack.carrier.process.child.running
+    assert not stack.asterisk_carrier.process.child.running
     assert (tmp_path / "roomline.yaml").stat().st_mode & 0o777 == 0o600
 
 

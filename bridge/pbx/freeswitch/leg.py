@@ -24,8 +24,9 @@ from bridge.pbx.port import Digit, LegEvent, MediaLost, TransferResult
 
 log = structlog.get_logger(__name__)
 
-LEASE: Final = 5
-"""Seconds that a call waits without a word of ours, rings or hears music, before it goes to the fallback."""
+LEASE: Final = 7
+"""Seconds that a call waits without a word of ours, rings or hears music, before it goes to the fallback: 4 at least after our last word
+could have been (pbx.py renews it once in two seconds or more often, and FreeSWITCH counts whole seconds, the running one among them)."""
 
 TRANSFER_LIMIT: Final = 65.0
 """Seconds; FreeSWITCH itself has no limit, the subscription of a REFER has 60."""

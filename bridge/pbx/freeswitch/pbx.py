@@ -36,7 +36,7 @@ from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, Pb
 log = structlog.get_logger(__name__)
 
 AWAY: Final = 3.0
-"""Seconds without a heartbeat after which we look before we command: the shortest lease is 5 (leg.py)."""
+"""Seconds without a heartbeat after which we look before we command: the shortest lease is 7 (leg.py)."""
 
 SECOND_LOOK: Final = 2.0
 """Seconds after which we look for calls once more: `show channels` reads a table that is written a moment later."""
@@ -511,10 +511,10 @@ class FreeSwitchPbx:
                     log.warning("the heartbeat did not reach the PBX", pbx=self.name, error=told)
 
     async def _renew(self) -> None:
-        """Renew the leases, three times in each."""
+        """Renew the leases, so often that a server that starts at once finds its callers there."""
         now = time.monotonic()
         # A call that begins to talk has a longer lease only from the next renewal on: the one that runs is what counts.
-        due = [leg for leg in self._legs.values() if now - leg.leased_at >= min(leg.lease, leg.leased_for) / 3]
+        due = [leg for leg in self._legs.values() if now - leg.leased_at >= min(leg.lease, leg.leased_for) / 6]
         await asyncio.gather(*(self.lease(leg) for leg in due))
 
 

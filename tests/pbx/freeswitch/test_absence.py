@@ -202,3 +202,17 @@ async def test_given_a_heartbeat_then_it_counts_on(server: FreeSwitchServer) -> 
         second = server.calls.variables["roomline_heartbeat"].split(":")
         assert first[:2] == second[:2]
         assert first[0] == "1"
+
+
+async def test_given_a_ringing_call_when_its_server_dies_at_any_moment_then_three_seconds_are_left_for_the_next_one(
+    server: FreeSwitchServer,
+) -> None:
+    """FreeSWITCH counts whole seconds, the running one among them, and the heart beats once a second."""
+    async with exchange(server, beat=1.0) as on:
+        channel, leg = await on.call()
+        await leg.ring()
+        left = []
+        for _ in range(90):
+            left.append(server.calls.seconds_left(f"roomline-{channel.unique_id}"))
+            await asyncio.sleep(0.05)
+        assert 3.0 < min(left) < max(left) <= LEASE

@@ -11,6 +11,7 @@ from bridge.model.ending import EndedBy, EndReason
 from bridge.pbx.freeswitch.notes import kept_note
 from bridge.pbx.port import DialRequest, MediaLost
 from bridge.testing.freeswitch import EslCommand, FreeSwitchServer, api_response, event, reply
+from bridge.testing.freeswitch_calls import Callee
 from tests.pbx.freeswitch.stage import a_node, exchange, until
 
 REQUEST = DialRequest("ST_1", "+15550123", "+15550100", "Ada", {"X-A": "b"})
@@ -254,7 +255,7 @@ async def test_given_a_callee_over_whom_freeswitch_would_write_silence_then_they
 
 async def test_given_a_callee_who_refuses_then_the_call_ends_with_their_status(server: FreeSwitchServer) -> None:
     async with exchange(server, outbound_gateways=GATEWAYS) as on:
-        server.calls.dials = "486"
+        server.calls.callee = lambda _: Callee(status="486")
         leg = await on.pbx.dial(REQUEST)
         ending = await leg.ended()
         assert (ending.by, ending.sip_status) == (EndedBy.PBX, 486)
@@ -262,7 +263,7 @@ async def test_given_a_callee_who_refuses_then_the_call_ends_with_their_status(s
 
 async def test_given_a_phone_that_rings_when_hung_up_then_it_ends(server: FreeSwitchServer) -> None:
     async with exchange(server, outbound_gateways=GATEWAYS) as on:
-        server.calls.dials = "rings"
+        server.calls.callee = lambda _: Callee(answers_after=None)
         leg = await on.pbx.dial(REQUEST)
         await leg.reject(486)
         assert (await leg.ended()).by is EndedBy.ROOMLINE

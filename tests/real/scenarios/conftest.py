@@ -1,4 +1,8 @@
-"""One list of scenarios for every PBX: what stands here is run on a real Asterisk, and on a real FreeSWITCH where this machine has one."""
+"""One list of scenarios for every PBX: what stands here is run on a real Asterisk, on the scripted FreeSWITCH, and on a real FreeSWITCH
+where this machine has one.
+
+What a scenario asks of SIP itself the scripted one cannot give: such a scenario says so by `needs_sip`, with the reason.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,20 +12,39 @@ import pytest
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.get_freeswitch import FreeSwitch
 
+SCRIPTED = "scripted-freeswitch"
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a stack is made of."""
 
-    asterisk: Asterisk
+    asterisk: Asterisk | None = None
     """The carrier, and the PBX where there is no other."""
     freeswitch: FreeSwitch | None = None
+    scripted: bool = False
 
     def __call__(self) -> dict[str, Any]:
         """As arguments of a Stack."""
-        return {"asterisk": self.asterisk, "freeswitch": self.freeswitch}
+        return {"asterisk": self.asterisk, "freeswitch": self.freeswitch, "scripted": self.scripted}
 
 
-@pytest.fixture(scope="session", params=["asterisk", "freeswitch"])
-def parts(request: pytest.FixtureRequest, asterisk: Asterisk) -> Parts:
-    return Parts(asterisk, request.getfixturevalue("freeswitch") if request.param == "freeswitch" else None)
+@pytest.fixture(scope="session", params=["asterisk", SCRIPTED, "freeswitch"])
+def parts(request: pytest.FixtureRequest) -> Parts:
+    if request.param == SCRIPTED:
+        return Parts(scripted=True)
+    freeswitch = request.getfixturevalue("freeswitch") if request.param == "freeswitch" else None
+    return Parts(request.getfixturevalue("asterisk"), freeswitch)
+
+
+def needs_sip(reason: str) -> pytest.MarkDecorator:
+    """Not for the scripted FreeSWITCH, since `reason`."""
+    return pytest.mark.needs_sip(reason)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark = item.get_closest_marker("needs_sip")
+        call = getattr(item, "callspec", None)
+        if mark is not None and call is not None and call.params.get("parts") == SCRIPTED:
+            item.add_marker(pytest.mark.skip(reason=f"needs SIP on a wire: {mark.args[0]}"))

@@ -119,7 +119,7 @@ async def test_given_a_trunk_of_that_number_address_and_caller_then_the_call_is_
     await call.answered()
     record = await hung_up(stack, call)
     assert record.trunk_id == "ST_guarded"
-    assert record.source_address == stack.carrier.settings.host
+    assert record.source_address == stack.carrier.sip_address[0]
     assert record.room == "echo-guarded"
 
 
@@ -360,22 +360,10 @@ async def test_given_an_answered_caller_when_nobody_comes_then_an_announcement_a
 async def test_given_two_phones_in_a_room_when_one_presses_keys_then_the_other_gets_them_as_keys(stack: Stack) -> None:
     first, second = [await stack.carrier.call(MEETING) for _ in range(2)]
     await asyncio.gather(first.answered(), second.answered())
-    since = time.monotonic()
-    async with await stack.carrier.manager.connect() as listener:
-        pressed: list[str] = []
-        listener.add_listener(
-            lambda message: (
-                pressed.append(message["Digit"])
-                if message.event == "DTMFEnd" and message["Direction"] == "Received" and message["Channel"] == second.channel
-                else None
-            )
-        )
-        await first.press("19*#")
-        deadline = time.monotonic() + 5.0
-        while "".join(pressed) != "19*#":
-            assert time.monotonic() < deadline, f"the other phone got {pressed} of 19*#"
+    await first.press("19*#")
+    async with asyncio.timeout(5.0):
+        while second.keys_heard != "19*#":  # noqa: ASYNC110  (a caller's wait)
             await asyncio.sleep(0.05)
-    assert time.monotonic() - since < 5.0
     await hung_up(stack, first)
     await hung_up(stack, second)
 

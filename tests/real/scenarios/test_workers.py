@@ -14,7 +14,6 @@ import pytest_asyncio
 
 from bridge.model.ending import EndReason
 from bridge.testing.child import Child
-from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
 from bridge.testing.ports import LOOPBACK, free_port
 from bridge.testing.server import Server
@@ -22,7 +21,6 @@ from bridge.testing.stack import Stack
 from tests.real.scenario import (
     CONFIGURATION,
     PIN,
-    RINGBACK_HZ,
     State,
     assert_nothing_secret_logged,
     caller_in,
@@ -31,14 +29,15 @@ from tests.real.scenario import (
     the_record,
     until_heard,
 )
+from tests.real.scenarios.conftest import Parts
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def stack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     configuration = CONFIGURATION | {"media": {"workers": 1, "orphan_limit": 10}}
-    async with Stack(configuration, asterisk=asterisk, keep=tmp_path_factory.mktemp("workers")) as stack:
+    async with Stack(configuration, **parts(), keep=tmp_path_factory.mktemp("workers")) as stack:
         yield stack
         await stack.pbx.quiet()
         assert_nothing_secret_logged(stack)
@@ -122,7 +121,8 @@ async def test_given_no_controller_when_none_comes_then_who_waits_gets_the_fallb
     struck_at = time.monotonic()
     await stack.server.kill()
     await until_heard(call, (FALLBACK_HZ,), struck_at, within=16.0)
-    assert heard_tone(call, HOLD_MUSIC_HZ, struck_at) is not None
+    for frequencies in stack.pbx.death_limits.heard_before:
+        assert heard_tone(call, frequencies, struck_at) is not None
     await call.hang_up()
     await stack.server.start()
 
@@ -152,10 +152,10 @@ async def test_given_a_talk_and_a_server_that_froze_when_it_thaws_after_a_newer_
 
 
 async def test_given_a_node_of_the_operators_when_it_stalls_for_two_seconds_then_its_call_goes_on_there(
-    asterisk: Asterisk, tmp_path: Path
+    parts: Parts, tmp_path: Path
 ) -> None:
     media = {"workers": 1, "start_workers": False, "orphan_limit": 10}
-    async with Stack(CONFIGURATION | {"media": media}, asterisk=asterisk, keep=tmp_path, with_server=False) as stack:
+    async with Stack(CONFIGURATION | {"media": media}, **parts(), keep=tmp_path, with_server=False) as stack:
         command = [sys.executable, "-m", "bridge", "node", "0", "--config", str(stack.server.config)]
         async with Child(command, log=tmp_path / "node.log", folder=tmp_path) as node:
             await stack.server.start()
@@ -172,31 +172,3 @@ async def test_given_a_node_of_the_operators_when_it_stalls_for_two_seconds_then
             await hears_itself(call)
             await call.hang_up()
             assert (await the_record(stack, call)).end_reason is EndReason.HANGUP
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-@pytest.mark.parametrize("state", [State.PIN, State.WAITING, State.TALKING])
-async def test_given_a_node_that_dies_or_freezes_then_the_call_goes_on_in_a_new_one(
-    stack: Stack, state: State, how: signal.Signals
-) -> None:
-    call = await caller_in(stack, state)
-    (worker,) = stack.server.workers()
-    struck_at = time.monotonic()
-    os.kill(worker, how)
-    await asyncio.sleep(6.0)
-    assert worker not in stack.server.workers(), "a frozen node is ended"
-    assert len(stack.server.workers()) == 1
-    assert call.heard.longest_gap(struck_at, time.monotonic()) < 4.0
-    assert call.ending is None
-    assert heard_tone(call, (FALLBACK_HZ,), struck_at) is None
-    match state:
-        case State.PIN:
-            await call.press(f"{PIN}#")
-            await hears_itself(call, within=8.0)
-        case State.WAITING:
-            assert heard_tone(call, RINGBACK_HZ, struck_at + 1.0) is not None
-        case State.TALKING:
-            await hears_itself(call)
-    await call.hang_up()
-    record = await the_record(stack, call)
-    assert record.end_reason is EndReason.HANGUP

@@ -11,10 +11,10 @@ from bridge.media.port import ClipName
 from bridge.model.ending import EndReason
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.clips import until_heard as until_clip
-from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import FALLBACK_HZ
 from bridge.testing.stack import Stack
 from tests.real.scenario import PIN, assert_nothing_secret_logged, direct, hears_itself, the_record, until_heard
+from tests.real.scenarios.conftest import Parts
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.usefixtures("no_call_left"), pytest.mark.timeout(90)]
 
@@ -31,8 +31,8 @@ CONFIGURATION: dict[str, Any] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(asterisk: Asterisk, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with Stack(CONFIGURATION, asterisk=asterisk, keep=tmp_path_factory.mktemp("limits")) as stack:
+async def stack(parts: Parts, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with Stack(CONFIGURATION, **parts(), keep=tmp_path_factory.mktemp("limits")) as stack:
         yield stack
         await stack.nothing_left()
         assert_nothing_secret_logged(stack)
@@ -70,10 +70,10 @@ async def test_given_as_many_calls_as_allowed_then_one_more_gets_exactly_503(sta
 
 
 async def test_given_as_many_calls_as_allowed_when_the_operator_wants_the_fallback_then_one_more_is_the_operators(
-    asterisk: Asterisk,
+    parts: Parts,
 ) -> None:
     configuration = CONFIGURATION | {"calls": {"limit": 1, "over_limit": "fallback"}}
-    async with Stack(configuration, asterisk=asterisk) as stack:
+    async with Stack(configuration, **parts()) as stack:
         first = await stack.carrier.call(OWN)
         await first.answered()
         second = await stack.carrier.call(OWN)

@@ -1,0 +1,90 @@
+"""What a stack asks of its PBX and of who calls, whichever they are; and the figures that are a PBX's own."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bridge.testing.carrier import CarrierCall
+from bridge.testing.carrier_config import Keys
+from bridge.testing.child import Child
+
+Secret = Callable[[str, str], Mapping[str, str]]
+"""Puts a secret into a file by that name; gives what refers to it in roomline.yaml."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeathLimits:
+    """What an answered caller gets at this PBX when the process dies that carries their sound: the server, and none comes; or a node of its
+    own. Seconds after it."""
+
+    fallback: tuple[float, float]
+    """Between these the operator's fallback is heard."""
+    silence: float
+    """The longest time with nothing to hear."""
+    heard_before: Sequence[tuple[float, ...]]
+    """Tones, by their frequencies, that are heard on the way there."""
+    silence_of_node: float
+    """The longest time with nothing to hear when only the node dies or freezes, and another one takes its calls."""
+    silence_of_server: float
+    """The same when the server and its node die, and another server comes at once."""
+
+
+class StackPbx(Protocol):
+    """The operator's PBX."""
+
+    control: str
+    """The key of roomline.yaml below which its control connection stands."""
+    death_limits: DeathLimits
+
+    @property
+    def description(self) -> str: ...
+    @property
+    def sip_address(self) -> tuple[str, int]: ...
+    @property
+    def control_port(self) -> int: ...
+    @property
+    def secrets(self) -> Sequence[str]: ...
+    @property
+    def child(self) -> Child:
+        """Its process; RuntimeError for one that has none of its own."""
+
+    def section(self, given: Mapping[str, Any], secret: Secret) -> dict[str, Any]: ...
+    def api_section(self, secret: Secret) -> Mapping[str, Any]: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def kill(self) -> None: ...
+    def freeze(self) -> None: ...
+    def thaw(self) -> None: ...
+    async def controller(self) -> str: ...
+    async def channels(self) -> Sequence[object]: ...
+    async def quiet(self, within: float = ...) -> None: ...
+
+
+class StackCarrier(Protocol):
+    """Who calls: `carrier.Carrier` where the PBX speaks SIP."""
+
+    calls: list[CarrierCall]
+
+    @property
+    def sip_address(self) -> tuple[str, int]:
+        """Where its calls come from, and where callers may be handed on to."""
+
+    async def call(
+        self,
+        number: str,
+        *,
+        caller: str = ...,
+        name: str = ...,
+        headers: Mapping[str, str] | None = ...,
+        codec: str = ...,
+        keys: Keys = ...,
+        ring_for: float = ...,
+    ) -> CarrierCall: ...
+    async def channels(self) -> list[str]:
+        """The names of the channels that are up."""
+
+    async def hang_up_all(self) -> None:
+        """Whatever is up there, calls that were handed on included."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
