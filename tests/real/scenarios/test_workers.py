@@ -135,7 +135,10 @@ async def test_given_a_talk_and_a_server_that_froze_when_it_thaws_after_a_newer_
     struck_at = time.monotonic()
     stack.server.freeze()
     config = tmp_path / "roomline.yaml"
-    config.write_text(stack.server.config.read_text().replace(stack.http_address, f"{LOOPBACK}:{free_port()}"))
+    text = stack.server.config.read_text()
+    for address in (stack.http_address, stack.api_address):
+        text = text.replace(address, f"{LOOPBACK}:{free_port()}")
+    config.write_text(text)
     async with Server(config, stack.server.store, stack.pbx, stack.server.log) as newer:
         await hears_itself(call)
         frozen.send(signal.SIGCONT)
