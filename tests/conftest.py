@@ -1,10 +1,27 @@
 """What holds for every test."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+_PBX = re.compile(r"\[(asterisk|freeswitch|scripted-freeswitch)\b")
+
+
+class _ByFileAndPbx(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """What one process runs from its beginning to its end: a file, and of the scenarios for every PBX those for one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        pbx = _PBX.search(nodeid)
+        return nodeid.partition("::")[0] + (pbx[0] if pbx else "")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFileAndPbx:
+    return _ByFileAndPbx(config, log)
 
 
 @pytest.fixture(autouse=True)

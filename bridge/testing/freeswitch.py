@@ -92,7 +92,7 @@ class FreeSwitchServer:
         self.torn = False
         """All that is said comes in two pieces, the first of which ends in the middle of a header."""
         self.swaps = 0
-        """So many answers still come only after the one behind them."""
+        """So many answers still come only after the one behind them; a new connection has none of that."""
         self._scripts: dict[str, Script] = {}
         self._open: list[_Connection] = []
         self._changed = asyncio.Event()
@@ -264,6 +264,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker: a TCP server has no other)
         self._transport = transport
         self._number = self._server.opened(self)
+        self._server.swaps = 0
         if self._server.turns_away:
             self.abort()
         elif self._server.calls.frozen:
