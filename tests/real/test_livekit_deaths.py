@@ -40,6 +40,7 @@ from tests.real.livekit_scenario import (
     seconds_of_comfort,
 )
 from tests.real.scenario import PIN, RINGBACK_HZ, State, assert_nothing_secret_logged, heard_tone, the_record
+from tests.real.scenarios.conftest import SCRIPTED, Parts, parts_of
 from tests.real.wire_tap import WireTap
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), pytest.mark.slow]
@@ -105,13 +106,13 @@ async def caller_in(stack: Stack, human: Human, state: State) -> CarrierCall:
 
 
 async def strike_all(
-    asterisk: Asterisk, binary: Path, folder: Path, strike: Strike, *, lost_limit: float = 12, on_one_node: bool = False
+    parts: Parts, binary: Path, folder: Path, strike: Strike, *, lost_limit: float = 12, on_one_node: bool = False
 ) -> AsyncIterator[Death]:
     """`on_one_node`: all four callers on the first of the two nodes, the other one empty."""
     async with AsyncExitStack() as cleaning:
         livekit = await cleaning.enter_async_context(LiveKitServer(binary, folder / "server"))
         tap = await cleaning.enter_async_context(WireTap(lambda: livekit.port))
-        stack = Stack(death_configuration(livekit, lost_limit), asterisk=asterisk, keep=folder, with_server=False)
+        stack = Stack(death_configuration(livekit, lost_limit), **parts(), keep=folder, with_server=False)
         await cleaning.enter_async_context(stack)
         config = yaml.safe_load(stack.server.config.read_text())
         config["rooms"]["url"] = f"ws://127.0.0.1:{tap.port}"
@@ -237,7 +238,7 @@ async def node_death(
 
     Packets between controller and node cannot be dropped, as both ends are on one Unix socket: a frozen node is what that looks like.
     """
-    async for death in strike_all(asterisk, livekit_binary, tmp_path_factory.mktemp("node"), request.param, on_one_node=True):
+    async for death in strike_all(Parts(asterisk), livekit_binary, tmp_path_factory.mktemp("node"), request.param, on_one_node=True):
         yield death
 
 
@@ -338,17 +339,24 @@ async def _signalling_dropped(death: Death) -> None:
     await death.calls[State.PIN].press(f"{PIN}#")
 
 
+LIVEKIT_DEATHS: dict[str, Strike] = {"killed": _livekit_killed, "frozen": _livekit_frozen, "signalling-dropped": _signalling_dropped}
+
+PBXS = ("asterisk", SCRIPTED, "freeswitch")
+"""How LiveKit is away makes no difference to a PBX: one death shows that of the PBXs."""
+
+
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="module",
-    params=[_livekit_killed, _livekit_frozen, _signalling_dropped],
-    ids=["killed", "frozen", "signalling-dropped"],
+    params=[*(("asterisk", name) for name in LIVEKIT_DEATHS), *((pbx, "killed") for pbx in PBXS[1:])],
+    ids="-".join,
 )
 async def livekit_death(
-    request: pytest.FixtureRequest, asterisk: Asterisk, livekit_binary: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, livekit_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Death]:
-    folder = tmp_path_factory.mktemp("livekit")
-    async for death in strike_all(asterisk, livekit_binary, folder, request.param, lost_limit=ROOM_LOST_LIMIT):
+    pbx, name = request.param
+    parts, folder = parts_of(pbx, request), tmp_path_factory.mktemp("livekit")
+    async for death in strike_all(parts, livekit_binary, folder, LIVEKIT_DEATHS[name], lost_limit=ROOM_LOST_LIMIT):
         yield death
 
 
@@ -452,7 +460,7 @@ async def _signalling_silent(death: Death) -> None:
 async def livekit_blip(
     request: pytest.FixtureRequest, asterisk: Asterisk, livekit_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Death]:
-    async for death in strike_all(asterisk, livekit_binary, tmp_path_factory.mktemp("blip"), request.param):
+    async for death in strike_all(Parts(asterisk), livekit_binary, tmp_path_factory.mktemp("blip"), request.param):
         yield death
 
 
@@ -523,7 +531,7 @@ async def _controller_killed_and_back(death: Death) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def controller_death(asterisk: Asterisk, livekit_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Death]:
-    async for death in strike_all(asterisk, livekit_binary, tmp_path_factory.mktemp("controller"), _controller_killed_and_back):
+    async for death in strike_all(Parts(asterisk), livekit_binary, tmp_path_factory.mktemp("controller"), _controller_killed_and_back):
         yield death
 
 
