@@ -1,7 +1,7 @@
 """One list of scenarios for every PBX: what stands here is run on a real Asterisk, on the scripted FreeSWITCH, and on a real FreeSWITCH
 where this machine has one.
 
-What a scenario asks of SIP itself the scripted one cannot give: such a scenario says so by `needs_sip`, with the reason.
+A scenario that is nothing for the scripted one says so by `not_scripted`, with the reason.
 """
 
 from dataclasses import dataclass
@@ -42,14 +42,14 @@ def parts_of(pbx: str, request: pytest.FixtureRequest) -> Parts:
     return Parts(request.getfixturevalue("asterisk"), freeswitch)
 
 
-def needs_sip(reason: str) -> pytest.MarkDecorator:
+def not_scripted(reason: str) -> pytest.MarkDecorator:
     """Not for the scripted FreeSWITCH, since `reason`."""
-    return pytest.mark.needs_sip(reason)
+    return pytest.mark.not_scripted(reason)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        mark = item.get_closest_marker("needs_sip")
+        mark = item.get_closest_marker("not_scripted")
         call = getattr(item, "callspec", None)
         if mark is not None and call is not None and call.params.get("parts") == SCRIPTED:
-            item.add_marker(pytest.mark.skip(reason=f"needs SIP on a wire: {mark.args[0]}"))
+            item.add_marker(pytest.mark.skip(reason=f"not for the scripted FreeSWITCH: {mark.args[0]}"))

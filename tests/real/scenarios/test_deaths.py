@@ -39,7 +39,7 @@ from tests.real.scenario import (
     the_record,
     until_heard,
 )
-from tests.real.scenarios.conftest import Parts
+from tests.real.scenarios.conftest import Parts, not_scripted
 from tests.real.wire_tap import WireTap
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180), pytest.mark.slow]
@@ -453,12 +453,11 @@ async def test_given_a_pbx_frozen_for_long_when_it_wakes_then_no_call_is_left_to
     await the_record(death.stack, call)
 
 
+@not_scripted("fifty callers in the test's own process would be its own load")
 @pytest.mark.alone
 async def test_given_fifty_talking_callers_when_the_server_is_killed_and_back_then_all_are_adopted_within_three_seconds(
     parts: Parts, tmp_path: Path
 ) -> None:
-    if parts.scripted:
-        pytest.skip("fifty callers in the test's own process would be its own load")
     async with Stack({**CONFIGURATION, "calls": {"limit": 60}}, **parts(), keep=tmp_path, calls_at_once=60) as stack:
         calls = [await stack.carrier.call(OWN_ECHO) for _ in range(50)]
         await asyncio.gather(*(call.answered() for call in calls))
