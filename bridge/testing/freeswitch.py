@@ -91,8 +91,8 @@ class FreeSwitchServer:
         """Seconds before each answer."""
         self.torn = False
         """All that is said comes in two pieces, the first of which ends in the middle of a header."""
-        self.swaps = 0
-        """So many answers still come only after the one behind them; a new connection has none of that."""
+        self.swaps = False
+        """Each other answer comes only after the one behind it; a new connection has none of that."""
         self._scripts: dict[str, Script] = {}
         self._open: list[_Connection] = []
         self._changed = asyncio.Event()
@@ -264,7 +264,7 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker: a TCP server has no other)
         self._transport = transport
         self._number = self._server.opened(self)
-        self._server.swaps = 0
+        self._server.swaps = False
         if self._server.turns_away:
             self.abort()
         elif self._server.calls.frozen:
@@ -297,7 +297,6 @@ class _Connection(asyncio.Protocol):
     def _in_order_or_not(self, answer: bytes) -> None:
         held, self._held = self._held, b""
         if not held and self._server.swaps and self.logged_in:
-            self._server.swaps -= 1
             self._held = answer
             return
         self._answer(answer)

@@ -29,7 +29,7 @@ from bridge.pbx.freeswitch.messages import Event, read_event
 from bridge.pbx.freeswitch.notes import read_note
 from bridge.pbx.freeswitch.options import FreeSwitchOptions
 from bridge.pbx.freeswitch.places import CONTEXT, FALLBACK, HEARTBEAT, NOTE, UNIQUE_ID, Place, lease_group, leased, place, to_fallback
-from bridge.pbx.freeswitch.wire import Down, Up, Wire
+from bridge.pbx.freeswitch.wire import NOT_OURS, Down, Up, Wire
 from bridge.pbx.heartbeat import Heartbeat
 from bridge.pbx.port import ControlBack, ControlLost, DialRequest, Held, Leg, PbxHealth, Resumed
 
@@ -180,6 +180,8 @@ class FreeSwitchPbx:
                 _, reply = await asyncio.gather(self._wire.api(f"sched_del {group}"), self._wire.api(renewed))
             task = _TASK.fullmatch(reply.text)
             if task is None:
+                if reply.ok:
+                    self._wire.drop(NOT_OURS)
                 raise Unavailable(f"FreeSWITCH refused a lease: {reply.text}")
             if leg.has_ended:
                 await self._wire.api(f"sched_del {group}")

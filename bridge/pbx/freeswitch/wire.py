@@ -25,6 +25,9 @@ COMMAND_LIMIT: Final = 1 << 17
 CLOSING: Final = 5.0
 """Seconds for a connection's thread to end; a thread that hangs in a name look-up is left to itself."""
 
+NOT_OURS: Final = "its answers are not those to our commands"
+"""Why a connection is given up that is out of step."""
+
 _FORBIDDEN: Final = frozenset("\r\n\0")
 
 
@@ -167,7 +170,7 @@ class Wire:
                 connection.close(str(error))
                 return
             if reply.text != number:
-                connection.close("its answers are not those to our commands")
+                connection.close(NOT_OURS)
                 return
 
 

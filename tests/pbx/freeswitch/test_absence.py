@@ -8,7 +8,7 @@ from bridge.errors import Superseded, Unavailable
 from bridge.model.ending import EndedBy
 from bridge.pbx.freeswitch.leg import LEASE
 from bridge.pbx.port import ControlBack, ControlLost
-from bridge.testing.freeswitch import FreeSwitchServer
+from bridge.testing.freeswitch import FreeSwitchServer, api_response
 from tests.pbx.freeswitch.stage import a_node, exchange, until
 
 
@@ -47,6 +47,19 @@ async def test_given_leases_renewed_at_once_then_one_stays(server: FreeSwitchSer
         held = on.pbx._legs[leg.id]
         await asyncio.gather(*(on.pbx.lease(held) for _ in range(10)))
         assert len(on.leases(channel)) == 1
+
+
+async def test_given_another_commands_answer_to_a_lease_then_the_connection_is_given_up_for_a_new_one(server: FreeSwitchServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        held = on.pbx._legs[leg.id]
+        before = len(server.connected_at)
+        server.script("sched_api", lambda _command: api_response("+OK Deleted: 1"))
+        with pytest.raises(Unavailable, match="refused a lease"):
+            await on.pbx.lease(held)
+        server.script("sched_api", None)
+        await server.until(lambda: len(server.connected_at) > before)
+        await until(lambda: len(on.leases(channel)) == 1)
 
 
 async def test_given_a_connected_call_then_its_lease_is_the_storys(server: FreeSwitchServer) -> None:
