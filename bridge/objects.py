@@ -13,7 +13,6 @@ from bridge.store.combined import CombinedStore
 from bridge.store.file import FileContents, FileStore
 from bridge.store.inventory import KINDS, directory_of, inbound_trunks
 from bridge.store.port import Inventory, WatchedStore
-from bridge.store.redis import RedisObjects
 from bridge.store.sqlite_objects import SqliteObjects
 
 
@@ -69,6 +68,9 @@ def open_store(url: str) -> AbstractAsyncContextManager[WatchedStore]:
     """The store that a URL names. Raises Unavailable when it is entered and cannot be had."""
     if url.startswith(SQLITE):
         return SqliteObjects(Path(url.removeprefix(SQLITE)))
+    # Loaded where it is used: its client costs a server a fifth of its start, in which callers wait for a new one.
+    from bridge.store.redis import RedisObjects  # noqa: PLC0415
+
     return RedisObjects(url)
 
 

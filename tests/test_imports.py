@@ -22,7 +22,7 @@ async def connect():
 
 import asyncio
 asyncio.run(connect())
-print([name for name in ("gevent", "greenswitch", "bridge.pbx.freeswitch.pbx") if name in sys.modules])
+print([name for name in ("gevent", "greenswitch", "bridge.pbx.freeswitch.pbx", "redis") if name in sys.modules])
 """
 
 
@@ -33,7 +33,7 @@ print([name for name in ("gevent", "greenswitch", "bridge.pbx.freeswitch.pbx") i
         ("{kind: freeswitch, name: hq, esl: {secret: x}}", "['gevent', 'greenswitch', 'bridge.pbx.freeswitch.pbx']"),
     ],
 )
-def test_given_a_server_then_what_talks_to_a_freeswitch_is_loaded_only_where_one_is_configured(
+def test_given_a_server_then_what_talks_to_a_freeswitch_or_a_redis_is_loaded_only_where_one_is_configured(
     tmp_path: Path, pbx: str, loaded: str
 ) -> None:
     path = tmp_path / "roomline.yaml"
