@@ -20,6 +20,7 @@ from typing import Protocol, Self
 from bridge.errors import RoomlineError
 from bridge.model.record import CallRecord
 from bridge.testing.child import Child
+from bridge.testing.priority import behind_others
 
 _READY_WITHIN = 20.0
 
@@ -62,7 +63,12 @@ class Server:
         return self.child.pid
 
     async def start(self) -> None:
-        """Returns once its heart beats in the PBX. Raises ServerFailed with its last words. A second start appends to the same log."""
+        """Returns once its heart beats in the PBX. Raises ServerFailed with its last words. A second start appends to the same log; callers
+        may wait for it, and it does not stand back behind anybody."""
+        with behind_others() if self._child is None else contextlib.nullcontext():
+            await self._start()
+
+    async def _start(self) -> None:
         before = await self._controller()
         command = [*(self._program or (sys.executable, "-m", "bridge")), "serve", "--config", str(self.config)]
         # The file alone configures it: no ROOMLINE_… of whoever runs the tests; and another installation finds no modules of this one.

@@ -27,6 +27,7 @@ from bridge.testing.get_asterisk import Asterisk, get_asterisk
 from bridge.testing.get_freeswitch import FreeSwitch
 from bridge.testing.pbx import OperatorPbx
 from bridge.testing.ports import LOOPBACK, free_port
+from bridge.testing.priority import behind_others
 from bridge.testing.server import Server
 from bridge.testing.stack_pbx import StackCarrier, StackPbx
 
@@ -107,9 +108,10 @@ class Stack:
         self._left.push_async_callback(self.pbx.stop)
         self._left.push_async_callback(self.carrier.stop)
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.pbx.start())
-                group.create_task(self.carrier.start())
+            with behind_others():
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self.pbx.start())
+                    group.create_task(self.carrier.start())
         except* RoomlineError as errors:
             raise errors.exceptions[0] from None
         config, store = self._write_configuration()

@@ -95,8 +95,8 @@ def pip(home: Path, *what: object) -> None:
 
 
 def run(*command: object) -> str:
-    """Away from the tree, which Python would find by the working folder or by PYTHONPATH."""
+    """Away from the tree, which Python would find by the working folder or by PYTHONPATH; behind those that carry calls meanwhile."""
     environ = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-    words = [str(word) for word in command]
+    words = ["nice", *(str(word) for word in command)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=380, check=True, cwd="/", env=environ)
     return done.stdout
