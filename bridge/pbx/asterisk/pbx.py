@@ -64,7 +64,7 @@ class AsteriskPbx:
         self._lingering: set[str] = set()
         # Channels that somebody has put into a bridge of theirs; when that ends, they are in our dialplan again.
         self._bridged_away: set[str] = set()
-        self._chores = Chores(options.name)
+        self._chores = Chores(options.name, lambda: self._wire.connected and not self._superseded)
         self._look = asyncio.Lock()
         self._said_no_ari = False
         # The channels that are about to be made, and their names once they are.
@@ -87,6 +87,7 @@ class AsteriskPbx:
                 group.create_task(self._refusals.run())
                 if self._credentials is not None:
                     group.create_task(self._credentials.run())
+                await self._chores.until_stopped()
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
@@ -278,14 +279,14 @@ class AsteriskPbx:
             not_new = self._legs.keys() | self._lingering | self._bridged_away
             await self._take_all([channel for channel in places.ours() if channel["Uniqueid"] not in not_new])
             for channel in elsewhere:
-                self._chores.put(partial(self._lift_limit, channel["Channel"]))
+                self._chores.put(partial(self._lift_limit, channel["Channel"]), owed=True)
             self._beat_at = time.monotonic()
             if self._control_lost:
                 self._control_lost = False
                 for leg in known:
                     leg.happened(ControlBack())
             for leg in self._legs.values():
-                self._chores.put(partial(self._settle, leg))
+                self._chores.put(partial(self._settle, leg), owed=True)
 
     async def _places(self) -> Places:
         return Places(await self._wire.list_action("Status"))
@@ -323,7 +324,7 @@ class AsteriskPbx:
                 leg.taken_away()
                 if channel["Context"] in CONTEXTS:
                     self._bridged_away.add(leg.id)
-                self._chores.put(partial(self._lift_limit, channel["Channel"], leg.media_lease))
+                self._chores.put(partial(self._lift_limit, channel["Channel"], leg.media_lease), owed=True)
         self._legs.pop(leg.id, None)
 
     async def locate(self, leg: AsteriskLeg) -> None:

@@ -106,6 +106,9 @@ class Commander(Protocol):
     async def lease(self, leg: "FreeSwitchLeg") -> None:
         """Renews the leg's lease now. Raises Unavailable, Superseded."""
 
+    def will_end(self, leg: "FreeSwitchLeg") -> None:
+        """The channel has been told to end, or to go."""
+
     def let_go(self, leg: "FreeSwitchLeg") -> None:
         """The leg is over, the channel goes on without us."""
 
@@ -484,6 +487,7 @@ class FreeSwitchLeg:
             await self._api(command)
         else:
             await self._message(command)
+        self._commander.will_end(self)
 
     async def _wait_for(self, moment: asyncio.Event, limit: float, what: str) -> None:
         """Raises LegGone when the call ends first, Unavailable when it takes too long."""

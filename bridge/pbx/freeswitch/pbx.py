@@ -73,7 +73,7 @@ class FreeSwitchPbx:
         self._control_lost = False
         # Calls that somebody has taken out of our context while they stay up: out of a bridge they come back into it.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._chores = Chores(options.name)
+        self._chores = Chores(options.name, lambda: self._wire.connected and not self._superseded)
         self._look = asyncio.Lock()
         # The channels that are about to be made, by their id and by their job.
         self._dialled: dict[str, asyncio.Future[None]] = {}
@@ -95,6 +95,7 @@ class FreeSwitchPbx:
                 group.create_task(self._read())
                 group.create_task(self._beat())
                 group.create_task(self._chores.run())
+                await self._chores.until_stopped()
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
 
@@ -169,6 +170,8 @@ class FreeSwitchPbx:
         due in the middle of the call."""
         await self.make_sure()
         async with leg.leasing:
+            if leg.has_ended:
+                return
             before, leg.scheduled = leg.scheduled, ""
             leg.leased_at, leg.leased_for = time.monotonic(), leg.lease
             group, renewed = lease_group(leg.id), f"sched_api +{leg.leased_for} {lease_group(leg.id)} {leg.at_its_end}"
@@ -183,14 +186,16 @@ class FreeSwitchPbx:
                 if reply.ok:
                     self._wire.drop(NOT_OURS)
                 raise Unavailable(f"FreeSWITCH refused a lease: {reply.text}")
-            if leg.has_ended:
-                await self._wire.api(f"sched_del {group}")
             leg.scheduled = task[1]
+
+    def will_end(self, leg: FreeSwitchLeg) -> None:
+        # Its lease goes with it (`let_go`), which needs somebody who hears of the end.
+        self._chores.put(leg.ended, owed=True)
 
     def let_go(self, leg: FreeSwitchLeg) -> None:
         """Its story is over, the channel may go on."""
         if self._legs.pop(leg.id, None) is not None and self._wire.connected:
-            self._chores.put(partial(self._end_lease, leg.id))
+            self._chores.put(partial(self._end_lease_of, leg), owed=True)
             self._forget(leg.id)
 
     def _forget(self, unique_id: str) -> None:
@@ -270,7 +275,7 @@ class FreeSwitchPbx:
         if unique_id in self._gone:
             # Out of somebody's bridge: its story was over when they took it.
             del self._gone[unique_id]
-            self._chores.put(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]))
+            self._chores.put(partial(self._send_to_fallback, unique_id, event[f"variable_{FALLBACK}"]), owed=True)
         elif is_outgoing(event):
             # Called by a server that is no more: its note says what the call is about.
             self._chores.put(partial(self._come_back, unique_id))
@@ -342,6 +347,10 @@ class FreeSwitchPbx:
     async def _wire_command(self, command: str) -> None:
         await self._wire.command(command)
 
+    async def _end_lease_of(self, leg: FreeSwitchLeg) -> None:
+        async with leg.leasing:  # or one that is being renewed would outlive it
+            await self._end_lease(leg.id)
+
     async def _end_lease(self, unique_id: str) -> None:
         await self._wire.api(f"sched_del {lease_group(unique_id)}")
 
@@ -377,7 +386,7 @@ class FreeSwitchPbx:
                 for leg in known:
                     leg.happened(ControlBack())
             for leg in self._legs.values():
-                self._chores.put(leg.end_as_wanted)
+                self._chores.put(leg.end_as_wanted, owed=True)
 
     async def _come_back(self, unique_id: str) -> None:
         await self.make_sure()
@@ -408,7 +417,7 @@ class FreeSwitchPbx:
             if unique_id and unique_id not in self._legs:
                 channel = await self._dump(unique_id)
                 if channel is not None and place(channel) is not Place.OURS:
-                    self._chores.put(partial(self._end_lease, unique_id))
+                    self._chores.put(partial(self._end_lease, unique_id), owed=True)
 
     async def _dump(self, unique_id: str) -> Event | None:
         """What FreeSWITCH says of a channel; None when it has none of this id."""

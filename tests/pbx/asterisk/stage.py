@@ -135,6 +135,12 @@ class Exchange:
         await until(lambda: len(self.legs) > before)
         return channel, self.legs[-1]
 
+    async def stop(self) -> None:
+        """As a server that is stopped in the middle of anything."""
+        stopped, self.running = self.running, asyncio.create_task(asyncio.sleep(0))
+        stopped.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+
     def said(self, *names: str) -> list[AmiAction]:
         """What was said to Asterisk, without the heart's beats and the wire's own actions."""
         return [

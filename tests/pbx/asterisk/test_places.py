@@ -87,6 +87,17 @@ async def test_given_a_call_that_was_redirected_when_it_is_looked_for_then_it_ha
         assert on.legs == [leg]
 
 
+async def test_given_a_call_that_was_redirected_when_the_server_is_stopped_right_then_then_nothing_of_ours_is_left_on_it(
+    server: AmiServer,
+) -> None:
+    async with exchange(server) as on:
+        channel, leg = await talking(on)
+        channel.context = "lab"
+        await leg.locate()
+        await on.stop()
+        assert limits_lifted(on) == [channel.name]
+
+
 async def test_given_a_call_that_was_bridged_when_that_ends_then_it_is_the_operators(server: AmiServer) -> None:
     async with exchange(server) as on:
         channel, leg = await talking(on)

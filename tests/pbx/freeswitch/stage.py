@@ -124,6 +124,12 @@ class Exchange:
         """Whether the dialplan's own lease is still there."""
         return len(self.leases(channel)) > 1
 
+    async def stop(self) -> None:
+        """As a server that is stopped in the middle of anything."""
+        stopped, self.running = self.running, asyncio.create_task(asyncio.sleep(0))
+        stopped.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+
     def said(self, *names: str) -> list[EslCommand]:
         """What was said of calls, without the heart's beats, the leases and the wire's own commands."""
         own = ("auth", "version", "echo", "filter", "event", "show", "sched_api", "sched_del", "uuid_dump")

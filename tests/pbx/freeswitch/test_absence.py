@@ -1,14 +1,16 @@
 """Absences: the connection lost and back, a controller that was stopped, one that is newer; and the leases that carry calls over them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from bridge.errors import Superseded, Unavailable
-from bridge.model.ending import EndedBy
+from bridge.model.ending import EndedBy, EndReason
 from bridge.pbx.freeswitch.leg import LEASE
-from bridge.pbx.port import ControlBack, ControlLost
-from bridge.testing.freeswitch import FreeSwitchServer, api_response
+from bridge.pbx.port import ControlBack, ControlLost, Leg
+from bridge.testing.freeswitch import EslCommand, FreeSwitchServer, api_response
+from bridge.testing.freeswitch_channel import SwitchChannel
 from tests.pbx.freeswitch.stage import a_node, exchange, until
 
 
@@ -60,6 +62,42 @@ async def test_given_another_commands_answer_to_a_lease_then_the_connection_is_g
         server.script("sched_api", None)
         await server.until(lambda: len(server.connected_at) > before)
         await until(lambda: len(on.leases(channel)) == 1)
+
+
+async def _hang_up(channel: SwitchChannel, leg: Leg) -> None:
+    channel.caller_hangs_up()
+    await leg.ended()
+
+
+ENDS: dict[str, Callable[[SwitchChannel, Leg], Awaitable[object]]] = {
+    "hung up by us": lambda _, leg: leg.hang_up(EndReason.REQUESTED),
+    "rejected by us": lambda _, leg: leg.reject(486),
+    "sent to the fallback": lambda _, leg: leg.fall_back(),
+    "hung up by the caller": _hang_up,
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_given_a_call_that_has_just_ended_when_the_server_is_stopped_then_its_lease_has_ended_too(
+    server: FreeSwitchServer, end: str
+) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        server.delay = 0.05
+
+        def later(_command: EslCommand) -> bytes:
+            """The channel ends a moment after FreeSWITCH has said that it will."""
+            asyncio.get_running_loop().call_later(0.1, channel.hang_up, "NORMAL_CLEARING")
+            return api_response("+OK\n")
+
+        server.script("uuid_kill", later)
+        on.pbx._legs[leg.id].leased_at = float("-inf")
+        renewing = asyncio.create_task(on.pbx.lease(on.pbx._legs[leg.id]))
+        await asyncio.sleep(0)
+        await ENDS[end](channel, leg)
+        await on.stop()
+        await asyncio.gather(renewing, return_exceptions=True)
+        assert on.leases(channel) == []
 
 
 async def test_given_a_connected_call_then_its_lease_is_the_storys(server: FreeSwitchServer) -> None:
