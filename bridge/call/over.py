@@ -45,6 +45,8 @@ def leg_ended(ending: Ending, answered: bool, *, outgoing: bool = False) -> Call
         reason, by = EndReason.FELL_BACK, EndedBy.PBX
     elif ending.taken_away:
         reason, by = EndReason.TAKEN_AWAY, EndedBy.PBX
+    elif ending.transfer_refused:
+        reason, by = EndReason.TRANSFER_REFUSED, EndedBy.PBX
     elif ending.by is EndedBy.CALLER:
         reason, by = (EndReason.HANGUP if answered else EndReason.CANCELLED), EndedBy.CALLER
     elif ending.by is EndedBy.PBX:

@@ -30,6 +30,7 @@ class EndReason(StrEnum):
     MEDIA_TIMEOUT = "media-timeout"  # nothing came from the caller any more
     REQUESTED = "rpc"  # somebody asked us to hang up
     TRANSFERRED = "transferred"
+    TRANSFER_REFUSED = "transfer-refused"  # nobody took the caller, and the PBX did not keep them
     SHUTDOWN = "shutdown"
     PBX_GONE = "pbx-gone"  # the call vanished with its PBX
     FELL_BACK = "fell-back"  # the PBX took the call to the operator's fallback
@@ -56,3 +57,4 @@ class Ending:
     sip_status: int | None = None
     fell_back: bool = False
     taken_away: bool = False
+    transfer_refused: bool = False

@@ -27,6 +27,7 @@ from bridge.testing.asterisk_process import AsteriskProcess, Manager
 from bridge.testing.carrier_config import CODECS, EAR_CONTEXT, CarrierSettings, Keys, Softphone, carrier_files, endpoint_name
 from bridge.testing.ear import Ear, EarServer
 from bridge.testing.get_asterisk import Asterisk
+from bridge.testing.phone import Phone
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
 from bridge.testing.recording import Recording, Samples
 
@@ -322,6 +323,12 @@ class Carrier:
             Timeout="60000",
             Async="true",
         )
+
+    def phone(self, *, refer_answer: str = "202 Accepted", refer_status: int = 200) -> Phone:
+        """One beside the carrier, that calls where it does."""
+        if self.default_to is None:
+            raise ValueError("call whom? set `default_to`")
+        return Phone(self.default_to, refer_answer=refer_answer, refer_status=refer_status)
 
     async def channels(self) -> list[str]:
         """The names of the channels that are up."""

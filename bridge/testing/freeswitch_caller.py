@@ -4,6 +4,7 @@ What a caller can do by SIP is done to the channel as it would come of it; what 
 """
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from bridge.testing.ear import Ear
 from bridge.testing.freeswitch import FreeSwitchServer
 from bridge.testing.freeswitch_audio import Sounding
 from bridge.testing.freeswitch_channel import SwitchChannel
+from bridge.testing.freeswitch_phone import SwitchPhone
 from bridge.testing.pbx_config import CARRIER_ENDPOINT
 
 CONTEXT: Final = "from-outside"
@@ -94,11 +96,11 @@ class SwitchCall(CarrierCall):
         self.keys_heard += digits
 
     def referred(self, target: str) -> tuple[str, str]:
-        """As the carrier that is an Asterisk does: it hands on who is bridged there, which a wideband caller is."""
+        """As the carrier that is an Asterisk does: it takes every REFER, and hands on who is bridged there, which a wideband caller is."""
         del target
         channel = self.switch_channel
         if self.ear.rate != 16000 or channel is None:
-            return "603", ""
+            return "202", "400"
         self._elsewhere = _Elsewhere(self)
         asyncio.get_running_loop().call_later(0.1, channel.caller_hangs_up)
         return "202", "200"
@@ -135,6 +137,7 @@ class SwitchCarrier:
         self.running = True
         """Whether a FreeSWITCH hears INVITEs at all."""
         self._made: list[SwitchCall] = []
+        self._phones = itertools.count(1)
         self._server = server
         self._host = host
 
@@ -158,25 +161,42 @@ class SwitchCarrier:
         self.calls.append(call)
         self._made.append(call)
         variables = {
-            "destination": number,
-            "sip_from_user": call.caller,
+            **self._variables(number, call.caller, _OFFERS[codec]),
             "sip_from_display": name,
-            "sip_from_host": self._host,
-            "sip_from_tag": secrets.token_hex(4),
             "sip_call_id": call.id,
-            "sip_network_ip": self._host,
-            "sofia_profile_name": "open",
             # Known by their address (auth-calls with apply-inbound-acl; a user with a cidr).
             "user_name": CARRIER_ENDPOINT,
             "sip_authorized": "true",
             "sip_acl_authed_by": "carriers",
-            "offers": _OFFERS[codec],
             **{f"sip_h_{header}": value for header, value in (headers or {}).items() if header.startswith(("X-", "P-"))},
         }
         loop = asyncio.get_running_loop()
         loop.call_soon(self._server.calls.when_awake, lambda: self._invite(call, variables))
         loop.call_later(ring_for, self._give_up, call)
         return call
+
+    def phone(self, *, refer_answer: str = "202 Accepted", refer_status: int = 200) -> SwitchPhone:
+        """See `Carrier.phone`."""
+
+        def invite(phone: SwitchPhone, number: str) -> None:
+            variables = self._variables(number, phone.caller, "PCMU")
+            self._server.calls.when_awake(lambda: self._server.calls.incoming(CONTEXT, phone, variables))
+
+        return SwitchPhone(f"+1555999{next(self._phones):04d}", invite, refer_answer, refer_status)
+
+    def _variables(self, number: str, caller: str, offers: str) -> dict[str, str]:
+        """What FreeSWITCH makes of an INVITE."""
+        return {
+            "destination": number,
+            "sip_from_user": caller,
+            "sip_from_display": "",
+            "sip_from_host": self._host,
+            "sip_from_tag": secrets.token_hex(4),
+            "sip_call_id": secrets.token_hex(8),
+            "sip_network_ip": self._host,
+            "sofia_profile_name": "open",
+            "offers": offers,
+        }
 
     def _invite(self, call: SwitchCall, variables: Mapping[str, str]) -> None:
         if call.ending is None and self.running:

@@ -61,6 +61,8 @@ class Calls:
         self.frozen = False
         self.refer = ("202", "200")
         """The answer to a REFER, and the one that its target gave; empty: none yet."""
+        self.keeps_who_was_refused = False
+        """Whether a caller is still there whose transfer the target has refused: with no FreeSWITCH yet (up to 1.11.2)."""
         self._scheduled: dict[int, tuple[str, asyncio.TimerHandle, str]] = {}
         self._task_ids = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -247,6 +249,8 @@ class Calls:
         status, at_target = self.refer if channel.far_end is None else channel.far_end.referred(target)
         _set(channel, "sip_refer_status_code", status)
         _set(channel, "sip_refer_target_status_code", at_target)
+        if at_target and int(at_target) >= 300 and not self.keeps_who_was_refused:
+            channel.drop_dialog()
         if channel.variables.get("sip_refer_continue_after_reply") == "true":
             return "+OK:\n"
         channel.hang_up("BLIND_TRANSFER")

@@ -268,6 +268,13 @@ class SwitchChannel:
             if unicast is not None:
                 unicast.close()
 
+    def drop_dialog(self) -> None:
+        """The caller is hung up on, and the channel stays, deaf to their side (signalwire/freeswitch#3059)."""
+        self.sends = False
+        far_end, self.far_end = self.far_end, None
+        if far_end is not None:
+            far_end.ended_with(200)
+
     def go_silent(self) -> None:
         """All of its sound is over."""
         self._silence()

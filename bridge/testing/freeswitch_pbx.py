@@ -30,6 +30,8 @@ class SwitchPbx(ABC):
     death_limits = DeathLimits(fallback=(5.0, 12.0), silence=12.0, heard_before=(), silence_of_node=8.0, silence_of_server=8.0)
     """Nothing tells a FreeSWITCH of a dead node: who comes in its place, or the lease, ends the silence (docs/decisions.md). A new process
     has what is left of 10 s."""
+    keeps_who_was_refused = False
+    """It drops the dialog with the REFER's subscription (signalwire/freeswitch#3059)."""
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class OperatorPbx:
     control = "ami"
     death_limits = DeathLimits(fallback=(3.0, 8.0), silence=0.5, heard_before=(HOLD_MUSIC_HZ,), silence_of_node=4.0, silence_of_server=3.0)
     """The end of a call's stream tells it that the node is gone."""
+    keeps_who_was_refused = True
 
     def __init__(
         self,

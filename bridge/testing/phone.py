@@ -39,6 +39,9 @@ class Stream:
     every: float = 0.02
 
 
+VOICE: Final = Stream(0, (b"\xa0" * 10 + b"\x20" * 10) * 8)
+"""PCMU of a tone of 400 Hz: what can be told from silence."""
+
 SILENCE: Final = Stream(0, b"\xff" * 160)
 """PCMU that says nothing: what a muted phone goes on sending."""
 
@@ -225,7 +228,7 @@ class Phone:
 
     def heard_samples(self, since: int = 0) -> Samples:
         """From this payload on."""
-        return _linear(bytes(self.heard[since:]))
+        return linear(bytes(self.heard[since:]))
 
     async def ended(self, timeout: float) -> None:
         async with asyncio.timeout(timeout):
@@ -360,7 +363,7 @@ class Phone:
             self.heard += data[12:]
 
 
-def _linear(payload: bytes) -> Samples:
+def linear(payload: bytes) -> Samples:
     """PCMU as samples (ITU-T G.711)."""
     code = ~np.frombuffer(payload, np.uint8)
     exponent, mantissa = (code >> 4) & 7, (code & 15).astype(np.int32)

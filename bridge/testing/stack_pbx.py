@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.carrier_config import Keys
 from bridge.testing.child import Child
+from bridge.testing.phone import Stream
+from bridge.testing.recording import Samples
 
 Secret = Callable[[str, str], Mapping[str, str]]
 """Puts a secret into a file by that name; gives what refers to it in roomline.yaml."""
@@ -35,6 +38,8 @@ class StackPbx(Protocol):
     control: str
     """The key of roomline.yaml below which its control connection stands."""
     death_limits: DeathLimits
+    keeps_who_was_refused: bool
+    """Whether callers are still there whose transfer was refused by its target, after their own side had taken the REFER."""
 
     @property
     def description(self) -> str: ...
@@ -60,6 +65,34 @@ class StackPbx(Protocol):
     async def quiet(self, within: float = ...) -> None: ...
 
 
+class Answer(Protocol):
+    """To a SIP request."""
+
+    @property
+    def status(self) -> int: ...
+
+
+class StackPhone(Protocol):
+    """The phone of one caller, who does what no well-behaved carrier does: `phone.Phone` where the PBX speaks SIP. `async with` it."""
+
+    caller: str
+
+    @property
+    def ended_by_pbx(self) -> bool: ...
+    async def call(self, number: str, timeout: float = ...) -> Answer: ...
+    def send(self, stream: Stream) -> None: ...
+    def stop_sending(self) -> None: ...
+    async def press(self, keys: str) -> None: ...
+    async def hold(self, direction: str = ...) -> Answer: ...
+    async def hang_up(self) -> None: ...
+    async def ended(self, timeout: float) -> None: ...
+    def heard_samples(self, since: int = ...) -> Samples:
+        """Of all that came, 8,000 a second, those from this one on."""
+
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
 class StackCarrier(Protocol):
     """Who calls: `carrier.Carrier` where the PBX speaks SIP."""
 
@@ -80,6 +113,9 @@ class StackCarrier(Protocol):
         keys: Keys = ...,
         ring_for: float = ...,
     ) -> CarrierCall: ...
+    def phone(self, *, refer_answer: str = ..., refer_status: int = ...) -> StackPhone:
+        """One of its own, that has nothing to do with the carrier's calls. `refer_…`: see `phone.Phone`."""
+
     async def channels(self) -> list[str]:
         """The names of the channels that are up."""
 

@@ -12,7 +12,7 @@ from bridge.dispatch.outcome import Verdict, VerdictKind
 from bridge.dispatch.trace import Trace
 from bridge.errors import NodeGone
 from bridge.media.port import ClipName
-from bridge.model.ending import EndedBy, EndReason
+from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.model.media_address import Carriage, Datagrams, Stream
 from bridge.model.ticket import DigitsToSend, SeatBack, SeatGone, SeatLost
 from bridge.pbx.port import ControlLost, Held, Resumed, TransferResult
@@ -900,6 +900,22 @@ def test_given_audio_that_is_lost_without_a_word_when_the_call_is_ours_still_the
             assert leg.said.count("locate") == 2
             leg.caller_hangs_up()
             assert (await on.until_over()).end_reason is EndReason.HANGUP
+
+    travel(story())
+
+
+def test_given_a_transfer_that_is_refused_by_whose_target_the_pbx_loses_the_caller_then_who_asked_and_the_record_know_of_both() -> None:
+    async def story() -> None:
+        async with stage() as on:
+            leg = on.pbx.call(CALLER)
+            await on.talking(leg)
+            asking = asyncio.create_task(on.registry.transfer(on.registry.calls()[0].call_id, "sip:desk@example.net"))
+            await on.until(lambda: "transfer sip:desk@example.net" in leg.said)
+            leg.transfer_outcome.set_result(TransferResult(ok=False, sip_status=486))
+            leg.end(Ending(EndedBy.PBX, "hung up with it", transfer_refused=True))
+            assert (await asking).sip_status == 486
+            record = await on.until_over()
+            assert (record.end_reason, record.ended_by, record.detail) == (EndReason.TRANSFER_REFUSED, EndedBy.PBX, "hung up with it")
 
     travel(story())
 

@@ -9,9 +9,9 @@ from bridge.model.record import CallRecord
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.listening import is_tone, tone
 from bridge.testing.pbx_config import FALLBACK_HZ, HOLD_MUSIC_HZ
-from bridge.testing.phone import Phone
 from bridge.testing.recording import Samples
 from bridge.testing.stack import Stack
+from bridge.testing.stack_pbx import StackPhone
 
 PIN = "80428617"
 ECHO, PIN_ECHO, PIN_EMPTY, EMPTY, MEETING, OWN_ECHO = (f"+1555000{number}" for number in range(1, 7))
@@ -108,11 +108,11 @@ def is_hold_music(samples: Samples) -> bool:
     return is_tone(samples, 8000, HOLD_MUSIC_HZ)
 
 
-def records_of(stack: Stack, call: CarrierCall | Phone) -> list[CallRecord]:
+def records_of(stack: Stack, call: CarrierCall | StackPhone) -> list[CallRecord]:
     return [record for record in stack.server.call_records() if record.number == call.caller]
 
 
-async def the_record(stack: Stack, call: CarrierCall | Phone, within: float = 12.0) -> CallRecord:
+async def the_record(stack: Stack, call: CarrierCall | StackPhone, within: float = 12.0) -> CallRecord:
     """The one record of this call. Raises AssertionError for none, or more than one."""
     deadline = time.monotonic() + within
     while not (found := records_of(stack, call)):

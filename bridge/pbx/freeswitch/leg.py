@@ -146,6 +146,7 @@ class FreeSwitchLeg:
         self._our_status: int | None = None
         self._we_end_it = False
         self._we_send_it_back = False
+        self._refused_by_target: int | None = None
         self._wanted_end: str | Mapping[str, str] | None = None
         self._media_lease = media_lease
         self._has_media = False
@@ -359,7 +360,7 @@ class FreeSwitchLeg:
                 return TransferResult(True, at_target, "success")
             if at_target is not None:
                 with contextlib.suppress(LegGone):
-                    await self._end_without_a_caller()
+                    await self._end_without_a_caller(at_target)
                 return TransferResult(False, at_target, "the target refused")
             answer = await self._status("sip_refer_status_code")
         except LegGone:
@@ -368,13 +369,14 @@ class FreeSwitchLeg:
             return TransferResult(ok=False, sip_status=answer, reason="the REFER was refused")
         return None
 
-    async def _end_without_a_caller(self) -> None:
+    async def _end_without_a_caller(self, at_target: int) -> None:
         """FreeSWITCH takes the end of a REFER's subscription for the end of the call, hangs up on the caller and keeps the channel, deaf to
         their side (up to 1.11.2: mod_sofia, sofia_handle_sip_i_notify; signalwire/freeswitch#3059). Then it ends here too."""
         before = await self.received_packets()
         await asyncio.sleep(LISTENING)
         if before is not None and await self.received_packets() == before:
             log.warning("the target of a transfer has refused, and FreeSWITCH has hung up on the caller with it", leg=self.id)
+            self._refused_by_target = at_target
             await self._api(f"uuid_kill {self.id} BLIND_TRANSFER")
 
     async def _status(self, variable: str) -> int | None:
@@ -450,7 +452,10 @@ class FreeSwitchLeg:
         if self._we_send_it_back and not by_caller:
             self.fell_back()  # to an operator who has named no fallback
             return
-        if self._we_end_it:
+        if self._refused_by_target is not None and not by_caller:
+            cause = f"FreeSWITCH has hung up on the caller, because the target of their transfer refused ({self._refused_by_target})"
+            ending = Ending(EndedBy.PBX, cause, transfer_refused=True)
+        elif self._we_end_it:
             ending = Ending(EndedBy.ROOMLINE, cause, self._our_status)
         elif self._answered:
             ending = Ending(EndedBy.CALLER if by_caller else EndedBy.PBX, cause)

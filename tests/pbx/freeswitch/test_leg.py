@@ -292,7 +292,7 @@ async def test_given_a_transfer_then_its_result_is_told_and_the_call_survives(
     async with exchange(server) as on, a_node() as node:
         channel, leg = await on.talking(node)
         channel.variables |= {"sip_refer_status_code": "202", "sip_refer_target_status_code": "200"}  # of one before
-        server.calls.refer = refer
+        server.calls.refer, server.calls.keeps_who_was_refused = refer, True
         assert await leg.transfer("sip:bob@example.com;transport=tcp", {"X-Why": "a b", "Referred-By": "<sip:x@y>"}) == result
         assert channel.said[-1] == "refer sip:bob@example.com"
         (said, _back) = on.said("uuid_setvar_multi")[-2:]
@@ -330,7 +330,7 @@ async def test_given_a_transfer_with_a_tone_when_it_is_refused_then_the_next_con
 ) -> None:
     async with exchange(server) as on, a_node() as first, a_node() as second:
         channel, leg = await on.talking(first)
-        server.calls.refer = ("202", "486")
+        server.calls.refer, server.calls.keeps_who_was_refused = ("202", "486"), True
         result = await leg.transfer("sip:bob@example.com", {}, dial_tone=True)
         assert not result.ok
         assert "425" in channel.application
@@ -347,10 +347,10 @@ async def test_given_a_target_that_refuses_when_freeswitch_hangs_up_on_the_calle
     async with exchange(server) as on, a_node() as node:
         channel, leg = await on.talking(node)
         server.calls.refer = ("202", "486")
-        channel.sends = False
         assert await leg.transfer("sip:bob@example.com", {}) == TransferResult(ok=False, sip_status=486, reason="the target refused")
         ending = await leg.ended()
-        assert (ending.by, ending.cause) == (EndedBy.PBX, "blind transfer")
+        assert (ending.by, ending.transfer_refused, "refused (486)" in ending.cause) == (EndedBy.PBX, True, True)
+        await until(lambda: not on.leases(channel))
 
 
 async def test_given_a_refused_transfer_then_its_headers_are_not_the_next_ones_and_the_callers_own_stay(server: FreeSwitchServer) -> None:

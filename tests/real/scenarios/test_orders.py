@@ -13,7 +13,10 @@ from bridge.model.record import LiveCall
 from bridge.settings import Settings
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.carrier_config import TRANSFERRED, TRANSFERRED_HZ
+from bridge.testing.listening import level
+from bridge.testing.phone import VOICE
 from bridge.testing.stack import Stack
+from bridge.testing.stack_pbx import StackPhone
 from tests.real.scenario import (
     CONFIGURATION,
     ECHO,
@@ -134,7 +137,30 @@ async def test_given_a_talk_when_handed_on_and_the_carrier_takes_it_then_the_cal
         await stack.carrier.hang_up_all()
 
 
-async def test_given_a_talk_when_handed_on_and_the_carrier_refuses_then_the_caller_is_back_in_the_room(stack: Stack) -> None:
+async def test_given_a_talk_when_handed_on_and_the_phone_declines_then_the_caller_is_back_in_the_room(stack: Stack) -> None:
+    async with application(stack) as app, stack.carrier.phone(refer_answer="603 Decline") as phone:
+        assert (await phone.call(ECHO)).status == 200
+        phone.send(VOICE)
+        await phone_hears_itself(phone)
+        (snapshot,) = app.registry.calls()
+        result = await app.registry.transfer(snapshot.call_id, "sip:nurse@192.0.2.1")
+        assert (result.ok, result.sip_status) == (False, 603)
+        await phone_hears_itself(phone)
+        await phone.hang_up()
+        assert (await the_record(stack, phone)).end_reason is EndReason.HANGUP
+
+
+async def phone_hears_itself(phone: StackPhone, within: float = 5.0) -> None:
+    """The phone says something all the time, and from now on it comes back."""
+    before = len(phone.heard_samples())
+    async with asyncio.timeout(within):
+        while len(heard := phone.heard_samples(before)) < 4000 or level(heard[-1600:]) < -30:  # noqa: ASYNC110  (what is heard has no event)
+            await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def refused_at_the_target(stack: Stack) -> AsyncIterator[CarrierCall]:
+    """A caller whose carrier has taken the transfer, and whose target then refused it."""
     async with application(stack) as app:
         call = await stack.carrier.call(ECHO)
         await call.answered()
@@ -143,9 +169,29 @@ async def test_given_a_talk_when_handed_on_and_the_carrier_refuses_then_the_call
         result = await app.registry.transfer(snapshot.call_id, "sip:{}@{}:{}".format(TRANSFERRED, *stack.carrier.sip_address))
         assert not result.ok
         assert result.sip_status is not None
+        yield call
+
+
+async def test_given_a_talk_when_handed_on_and_the_target_refuses_then_the_caller_is_back_in_the_room(stack: Stack) -> None:
+    if not stack.pbx.keeps_who_was_refused:
+        pytest.skip(f"{stack.pbx.description} does not keep a caller whom the target has refused: the next test")
+    async with refused_at_the_target(stack) as call:
         await hears_itself(call)
         await call.hang_up()
         assert (await the_record(stack, call)).end_reason is EndReason.HANGUP
+
+
+async def test_given_a_pbx_that_drops_the_caller_when_the_target_refuses_then_the_call_ends_once_says_why_and_nothing_is_left(
+    stack: Stack,
+) -> None:
+    if stack.pbx.keeps_who_was_refused:
+        pytest.skip(f"{stack.pbx.description} keeps a caller whom the target has refused: the test before")
+    async with refused_at_the_target(stack) as call:
+        assert not (await call.ended(5.0)).by_us
+        record = await the_record(stack, call)
+        assert (record.end_reason, record.ended_by) == (EndReason.TRANSFER_REFUSED, EndedBy.PBX)
+        assert "the target of their transfer refused" in record.detail
+        await stack.nothing_left()
 
 
 async def test_given_a_call_that_is_not_talking_when_handed_on_then_it_is_refused_and_goes_on(stack: Stack) -> None:
