@@ -26,9 +26,6 @@ EVERY: Final = 60.0
 MOST: Final = 100
 """Records in that time."""
 
-UNAUTHORIZED: Final = 401
-"""What the PBX answers."""
-
 _Source = tuple[str, str, str]
 
 
@@ -78,7 +75,7 @@ class Refusals:
             end_reason=EndReason.UNAUTHORIZED,
             ended_by=EndedBy.PBX,
             detail=refusal.why,
-            sip_status=UNAUTHORIZED,
+            sip_status=refusal.sip_status,
             trace={"verdict": Trace(summary).to_json()},
         )
         log.info("call refused", call_id=record.call_id, pbx=pbx, trunk=refusal.trunk_id, source=refusal.source_address, why=summary)

@@ -29,9 +29,11 @@ class TrunkCredentials:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A caller whom the PBX itself did not let in. `why` is a sentence for people and holds nothing that was sent."""
+    """A caller whom the PBX itself did not let in. `why` is a sentence for people and holds nothing that was sent; `sip_status` is what the
+    caller got."""
 
     trunk_id: str
     source_address: str
     sip_call_id: str
     why: str
+    sip_status: int = 401

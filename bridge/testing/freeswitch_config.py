@@ -3,6 +3,7 @@
 The counterpart of `pbx_config`: what a caller hears of the operator (fallback, hold music) is the same.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -130,11 +131,31 @@ def _sofia(settings: SwitchSettings) -> str:
     return f'<configuration name="sofia.conf"><global_settings/><profiles>\n{profiles}</profiles></configuration>'
 
 
+_LAB: Mapping[str, Sequence[tuple[str, str]]] = {
+    "quiet": [("answer", ""), ("sleep", "60000")],
+    "ring": [("ring_ready", ""), ("sleep", "60000")],
+    "late": [("ring_ready", ""), ("sleep", "4000"), ("answer", ""), ("sleep", "60000")],
+    "leave": [("answer", ""), ("sleep", "500"), ("hangup", "")],
+    "reject-([0-9]{3})": [("respond", "$1")],
+}
+"""Who can be called: the same as the Asterisk's (`pbx_config`)."""
+
+
+def _lab() -> str:
+    extensions = []
+    for name, said in _LAB.items():
+        actions = "".join(f"<action application={quoteattr(application)} data={quoteattr(data)}/>" for application, data in said)
+        condition = f'<condition field="destination_number" expression={quoteattr(f"^lab-{name}$")}>{actions}</condition>'
+        extensions.append(f"  <extension name={quoteattr(name)}>{condition}</extension>")
+    return "\n".join(extensions)
+
+
 def _dialplan() -> str:
     milliwatt = f"tone_stream://%(1000,0,{FALLBACK_HZ:g});loops=-1"
     return f"""<X-PRE-PROCESS cmd="include" data="{dialplan_folder() / "roomline.xml"}"/>
 <!-- What an operator writes: everything from outside goes to a room. -->
 <context name="from-outside">
+{_lab()}
   <extension name="rooms"><condition field="destination_number" expression="^([-0-9A-Za-z+*#._]+)$">
     <action application="set" data="roomline_fallback=operator XML operator"/>
     <action application="transfer" data="$1 XML roomline"/>

@@ -17,8 +17,9 @@ from bridge.errors import Unavailable
 from bridge.testing.child import Child
 from bridge.testing.esl import EventSocket
 from bridge.testing.freeswitch_config import SwitchSettings
+from bridge.testing.phone import COMFORT_NOISE, Stream
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
-from bridge.testing.stack_pbx import DeathLimits
+from bridge.testing.stack_pbx import DeathLimits, PasswordDoor
 
 _HEARTBEAT: Final = "roomline_heartbeat"
 
@@ -30,6 +31,8 @@ class SwitchPbx(ABC):
     death_limits = DeathLimits(fallback=(5.0, 12.0), silence=12.0, heard_before=(), silence_of_node=8.0, silence_of_server=8.0)
     """Nothing tells a FreeSWITCH of a dead node: who comes in its place, or the lease, ends the silence (docs/decisions.md). A new process
     has what is left of 10 s."""
+    counts: Sequence[Stream] = (COMFORT_NOISE,)
+    """A payload type that was never negotiated it drops before it counts (switch_rtp.c)."""
     keeps_who_was_refused = False
     """It drops the dialog with the REFER's subscription (signalwire/freeswitch#3059)."""
 
@@ -85,6 +88,11 @@ class SwitchPbx(ABC):
         return LOOPBACK, self.settings.sip_port
 
     @property
+    def passwords(self) -> PasswordDoor:
+        """A profile of its own, that asks everybody."""
+        return PasswordDoor((LOOPBACK, self.settings.password_sip_port), 407, 403, 403)
+
+    @property
     def control_port(self) -> int:
         return self.settings.event_port
 
@@ -125,6 +133,12 @@ class SwitchPbx(ABC):
             if time.monotonic() > deadline:
                 raise AssertionError(f"left on the PBX after {within} s: {', '.join(left)}")
             await asyncio.sleep(0.05)
+
+    async def callees_hang_up(self) -> None:
+        """Whoever was called and is up: extensions of its own, `lab-…` (freeswitch_config)."""
+        for channel in await self.channels():
+            if channel["direction"] == "inbound" and channel["dest"].startswith("lab-"):
+                await self.admin.api(f"uuid_kill {channel['uuid']}")
 
     async def _left(self) -> list[str]:
         left = [f"{one['name']} in {one['context']} ({one['application']})" for one in await self.channels()]

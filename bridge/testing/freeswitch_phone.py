@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from bridge.testing.freeswitch_channel import SwitchChannel
-from bridge.testing.phone import SILENCE, Stream, linear
+from bridge.testing.phone import COMFORT_NOISE, SILENCE, VOICE, Stream, linear
 from bridge.testing.recording import Samples
 
 
@@ -49,7 +49,7 @@ class SwitchPhone:
 
     def send(self, stream: Stream) -> None:
         self._stream = stream
-        self.channel.sends = True
+        self.channel.sends = stream in (VOICE, SILENCE, COMFORT_NOISE)  # what else there is it does not count
 
     def stop_sending(self) -> None:
         self._stream = None

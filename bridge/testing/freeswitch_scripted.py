@@ -65,6 +65,12 @@ class ScriptedSwitchPbx(SwitchPbx):
             await self.server.__aexit__()
         await self.forget_admin()
 
+    async def callees_hang_up(self) -> None:
+        """Who was called has no channel of their own here."""
+        for channel in list(self.server.channels.values()):
+            if channel.direction == "outbound":
+                channel.caller_hangs_up()
+
     def freeze(self) -> None:
         self.server.freeze()
 

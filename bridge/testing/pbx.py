@@ -15,9 +15,10 @@ from bridge.testing.child import Child
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.listening import tone
 from bridge.testing.pbx_config import HOLD_MUSIC_HZ, PbxSettings, pbx_files
+from bridge.testing.phone import COMFORT_NOISE, UNKNOWN, Stream
 from bridge.testing.ports import LOOPBACK, free_port, free_rtp_range
 from bridge.testing.recording import save_wav
-from bridge.testing.stack_pbx import DeathLimits
+from bridge.testing.stack_pbx import DeathLimits, PasswordDoor
 
 _HEARTBEAT = "ROOMLINE_HEARTBEAT"
 """The dialplan's global that a controller sets as `epoch:controller:count` (dialplan/asterisk/roomline.conf)."""
@@ -29,6 +30,7 @@ class OperatorPbx:
     control = "ami"
     death_limits = DeathLimits(fallback=(3.0, 8.0), silence=0.5, heard_before=(HOLD_MUSIC_HZ,), silence_of_node=4.0, silence_of_server=3.0)
     """The end of a call's stream tells it that the node is gone."""
+    counts: Sequence[Stream] = (COMFORT_NOISE, UNKNOWN)
     keeps_who_was_refused = True
 
     def __init__(
@@ -66,6 +68,11 @@ class OperatorPbx:
     def sip_address(self) -> tuple[str, int]:
         """Where it listens on loopback."""
         return LOOPBACK, self.settings.sip_port
+
+    @property
+    def passwords(self) -> PasswordDoor:
+        """Asked by the number that is called, and by no other."""
+        return PasswordDoor(self.sip_address, 401, 401, 404)
 
     @property
     def control_port(self) -> int:
@@ -113,6 +120,12 @@ class OperatorPbx:
                 names = ", ".join(f"{one['Channel']} in {one['Context']} ({one['Application']})" for one in left)
                 raise AssertionError(f"channels left on the PBX after {within} s: {names}")
             await asyncio.sleep(0.05)
+
+    async def callees_hang_up(self) -> None:
+        """Whoever was called and is up: extensions of its own, `lab-…` (pbx_config)."""
+        for channel in await self.channels():
+            if channel["Context"] == "lab":
+                await self.admin.ask("Hangup", Channel=channel["Channel"])
 
     async def variable(self, name: str, channel: str = "") -> str:
         """A channel's variable, or a global one."""

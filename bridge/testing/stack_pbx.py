@@ -32,12 +32,27 @@ class DeathLimits:
     """The same when the server and its node die, and another server comes at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class PasswordDoor:
+    """Where callers with a user and a password call, and the SIP statuses that those get who do not come in."""
+
+    address: tuple[str, int]
+    asks_with: int
+    """Who gives none."""
+    turns_away_with: int
+    """Who gives others."""
+    knows_nobody_with: int
+    """Who gives those of a trunk that is no more."""
+
+
 class StackPbx(Protocol):
     """The operator's PBX."""
 
     control: str
     """The key of roomline.yaml below which its control connection stands."""
     death_limits: DeathLimits
+    counts: Sequence[Stream]
+    """What callers may send that is no sound, and that it counts all the same: they are there."""
     keeps_who_was_refused: bool
     """Whether callers are still there whose transfer was refused by its target, after their own side had taken the REFER."""
 
@@ -45,6 +60,8 @@ class StackPbx(Protocol):
     def description(self) -> str: ...
     @property
     def sip_address(self) -> tuple[str, int]: ...
+    @property
+    def passwords(self) -> PasswordDoor: ...
     @property
     def control_port(self) -> int: ...
     @property
@@ -63,6 +80,8 @@ class StackPbx(Protocol):
     async def controller(self) -> str: ...
     async def channels(self) -> Sequence[object]: ...
     async def quiet(self, within: float = ...) -> None: ...
+    async def callees_hang_up(self) -> None:
+        """Whoever was called and is up: extensions of its own, `lab-…` (pbx_config)."""
 
 
 class Answer(Protocol):

@@ -1,7 +1,7 @@
-"""A trunk with a user and a password, made over LiveKit's API: SIP phones with the right ones get in, others do not, and it is told why."""
+"""Trunks with a user and a password as an Asterisk keeps them: by number, by objects that ARI makes, and told of whoever was asked. Who
+gets in and who does not is a scenario."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,6 @@ from livekit.protocol import sip
 
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.ending import EndedBy, EndReason
-from bridge.model.record import CallRecord
 from bridge.model.trunk import InboundTrunk
 from bridge.pbx.asterisk.ari import Ari
 from bridge.pbx.asterisk.credentials_check import check_credentials
@@ -23,16 +22,12 @@ from bridge.store.port import Edit
 from bridge.store.sqlite_objects import SqliteObjects
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.pbx_config import CARRIER_ENDPOINT
-from bridge.testing.phone import Phone
 from bridge.testing.stack import Stack
+from tests.real.credentials import KEY, PASSWORD, SECRET, USER, WITHIN, becomes, made, record_of, status
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEY, SECRET = "devkey", "a-secret-of-thirty-two-characters!"
-USER, PASSWORD = "sales dept, ünit", 'p:ä"ss, w\\rd;☎'
 CALLER = "+15550111"
-WITHIN = 1.0
-"""Seconds from the API's answer until it counts."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -57,58 +52,14 @@ async def livekit(stack: Stack) -> AsyncIterator[Any]:
         yield client.sip
 
 
-async def made(livekit: Any, number: str, **fields: Any) -> sip.SIPInboundTrunkInfo:
-    """A trunk for this number, and a rule into the echo for its calls."""
-    info = sip.SIPInboundTrunkInfo(numbers=[number], auth_username=USER, auth_password=PASSWORD, **fields)
-    trunk: sip.SIPInboundTrunkInfo = await livekit.create_inbound_trunk(sip.CreateSIPInboundTrunkRequest(trunk=info))
-    rule = sip.SIPDispatchRule(dispatch_rule_direct=sip.SIPDispatchRuleDirect(room_name=f"echo-{number}"))
-    asked = sip.SIPDispatchRuleInfo(rule=rule, trunk_ids=[trunk.sip_trunk_id])
-    await livekit.create_dispatch_rule(sip.CreateSIPDispatchRuleRequest(dispatch_rule=asked))
-    return trunk
-
-
-async def status(stack: Stack, number: str, credentials: tuple[str, str] | None, **phone: Any) -> tuple[int, str]:
-    """The final answer's, and the call id."""
-    async with Phone(stack.pbx.sip_address, credentials=credentials, **phone) as caller:
-        answer = await caller.call(number)
-        return answer.status, answer["Call-ID"]
-
-
-async def becomes(stack: Stack, number: str, credentials: tuple[str, str] | None, wanted: int, within: float = WITHIN) -> None:
-    """Raises AssertionError when it is not so by then."""
-    began = time.monotonic()
-    while (found := (await status(stack, number, credentials))[0]) != wanted:
-        assert time.monotonic() - began < within, f"{found} and not {wanted}"
-        await asyncio.sleep(0.05)
-
-
-async def record_of(stack: Stack, sip_call_id: str, within: float = 12.0) -> CallRecord:
-    deadline = time.monotonic() + within
-    while not (found := [record for record in stack.server.call_records() if record.sip_call_id == sip_call_id]):
-        assert time.monotonic() < deadline, "no record"
-        await asyncio.sleep(0.1)
-    assert len(found) == 1
-    return found[0]
-
-
-async def test_given_a_trunk_with_credentials_then_who_has_them_is_in_the_room_and_nobody_else(stack: Stack, livekit: Any) -> None:
+async def test_given_a_trunk_with_credentials_then_its_calls_alone_are_asked_for_them(stack: Stack, livekit: Any) -> None:
+    door = stack.pbx.passwords
     trunk = await made(livekit, "+15550200")
-    await becomes(stack, "+15550200", (USER, PASSWORD), 200)
-    answered, call_id = await status(stack, "15550200", (USER, PASSWORD))
-    record = await record_of(stack, call_id)
-    assert (answered, record.trunk_id, record.room) == (200, trunk.sip_trunk_id, "echo-+15550200")
-
-    why = "the user or the password is another one"
-    answered, call_id = await status(stack, "+15550200", (USER, "another"))
-    assert answered == 401
-    await is_told(stack, call_id, trunk, why)
-    # Of one source and trunk there is a record a minute: these have the trunks of other tests for theirs.
-    assert [(await status(stack, "+15550200", other))[0] for other in (("another", PASSWORD), None)] == [401, 401]
-
+    await becomes(door, "+15550200", (USER, PASSWORD), 200)
     # A call to another number is asked for nothing.
-    assert (await status(stack, "+15550999", None))[0] == 404
+    assert (await status(door, "+15550999", None))[0] == 404
     # And whoever calls himself as the trunk's endpoint is asked all the same.
-    assert (await status(stack, "+15550999", None, caller=f"roomline-trunk-{trunk.sip_trunk_id}"))[0] == 401
+    assert (await status(door, "+15550999", None, caller=f"roomline-trunk-{trunk.sip_trunk_id}"))[0] == 401
 
 
 async def is_told(stack: Stack, call_id: str, trunk: sip.SIPInboundTrunkInfo, why: str) -> None:
@@ -120,14 +71,14 @@ async def is_told(stack: Stack, call_id: str, trunk: sip.SIPInboundTrunkInfo, wh
 
 async def test_given_a_user_whom_nobody_knows_then_that_is_told(stack: Stack, livekit: Any) -> None:
     trunk = await made(livekit, "+15550206")
-    await becomes(stack, "+15550206", (USER, PASSWORD), 200)
-    answered, call_id = await status(stack, "+15550206", ("another", PASSWORD))
+    await becomes(stack.pbx.passwords, "+15550206", (USER, PASSWORD), 200)
+    answered, call_id = await status(stack.pbx.passwords, "+15550206", ("another", PASSWORD))
     assert answered == 401
     await is_told(stack, call_id, trunk, "the user or the password is another one")
 
 
 async def test_given_a_phone_number_with_a_rule_of_its_own_then_only_that_one_is_asked(stack: Stack) -> None:
-    answered, call_id = await status(stack, "+15550998", None, caller=CALLER)
+    answered, call_id = await status(stack.pbx.passwords, "+15550998", None, caller=CALLER)
     record = await record_of(stack, call_id)
     assert (answered, record.rule_id, record.room, record.trunk_id) == (200, "SDR_own", "echo-own", "")
 
@@ -135,22 +86,19 @@ async def test_given_a_phone_number_with_a_rule_of_its_own_then_only_that_one_is
 async def test_given_a_caller_without_credentials_then_that_is_told(stack: Stack, livekit: Any) -> None:
     trunk = await made(livekit, "+15550201")
     await asyncio.sleep(WITHIN)
-    answered, call_id = await status(stack, "+15550201", None)
+    answered, call_id = await status(stack.pbx.passwords, "+15550201", None)
     assert answered == 401
     await is_told(stack, call_id, trunk, "the caller gave no credentials")
 
 
-async def test_given_a_trunk_that_is_changed_and_deleted_then_so_are_its_callers(stack: Stack, livekit: Any) -> None:
+async def test_given_a_trunk_with_another_number_and_then_deleted_then_its_calls_alone_are_asked(stack: Stack, livekit: Any) -> None:
     trunk = await made(livekit, "+15550202")
-    await becomes(stack, "+15550202", (USER, PASSWORD), 200)
-    await livekit.update_inbound_trunk_fields(trunk.sip_trunk_id, auth_password="new")
-    await becomes(stack, "+15550202", (USER, "new"), 200)
-    assert (await status(stack, "+15550202", (USER, PASSWORD)))[0] == 401
+    await becomes(stack.pbx.passwords, "+15550202", (USER, PASSWORD), 200)
     await livekit.update_inbound_trunk_fields(trunk.sip_trunk_id, numbers=["+15550203"])
-    await becomes(stack, "+15550203", (USER, "new"), 200)
-    assert (await status(stack, "+15550202", None))[0] == 404
+    await becomes(stack.pbx.passwords, "+15550203", (USER, PASSWORD), 200)
+    assert (await status(stack.pbx.passwords, "+15550202", None))[0] == 404
     await livekit.delete_trunk(sip.DeleteSIPTrunkRequest(sip_trunk_id=trunk.sip_trunk_id))
-    await becomes(stack, "+15550203", None, 404)
+    await becomes(stack.pbx.passwords, "+15550203", None, 404)
     # What identifies its calls goes first, the endpoint after it.
     async with asyncio.timeout(WITHIN):
         while [name for name in await endpoints(stack) if trunk.sip_trunk_id in name]:  # noqa: ASYNC110  (nothing tells of the moment)
@@ -161,17 +109,17 @@ async def test_given_a_restart_of_asterisk_and_of_roomline_then_the_same_are_ask
     stack: Stack, livekit: Any
 ) -> None:
     stays, goes = await made(livekit, "+15550204"), await made(livekit, "+15550205")
-    await becomes(stack, "+15550204", (USER, PASSWORD), 200)
+    await becomes(stack.pbx.passwords, "+15550204", (USER, PASSWORD), 200)
     await stack.pbx.kill()
     await stack.pbx.start()
     # Whether or not Asterisk had written its database when it was killed, nobody gets in unasked: it asks, or Roomline refuses.
-    assert (await status(stack, "+15550204", None))[0] in (401, 403)
-    await becomes(stack, "+15550204", (USER, PASSWORD), 200, within=10.0)
+    assert (await status(stack.pbx.passwords, "+15550204", None))[0] in (401, 403)
+    await becomes(stack.pbx.passwords, "+15550204", (USER, PASSWORD), 200, within=10.0)
     await stack.server.stop()
     await _delete_from_the_store(stack, goes.sip_trunk_id)
     await stack.server.start()
-    await becomes(stack, "+15550204", (USER, PASSWORD), 200)
-    await becomes(stack, "+15550205", None, 404)
+    await becomes(stack.pbx.passwords, "+15550204", (USER, PASSWORD), 200)
+    await becomes(stack.pbx.passwords, "+15550205", None, 404)
     async with asyncio.timeout(WITHIN):
         while f"roomline-trunk-{goes.sip_trunk_id}" in (names := await endpoints(stack)):  # noqa: ASYNC110  (as above)
             await asyncio.sleep(0.05)

@@ -15,6 +15,9 @@ from bridge.pbx.freeswitch.messages import Event
 MOST_WAITING: Final = 1000
 """Refusals that nobody has read: an attacker makes any number."""
 
+FORBIDDEN: Final = 403
+"""What FreeSWITCH answers to credentials that are wrong (freeswitch.md)."""
+
 
 class Credentials:
     """Of one FreeSWITCH."""
@@ -33,7 +36,7 @@ class Credentials:
         trunk = self._find(event["username"], event["from-user"])
         if trunk is not None and event["auth-result"] == "FORBIDDEN" and not self._refused.full():
             why = "the user or the password is another one"
-            self._refused.put_nowait(Refusal(trunk.trunk_id, event["network-ip"], event["call-id"], why))
+            self._refused.put_nowait(Refusal(trunk.trunk_id, event["network-ip"], event["call-id"], why, FORBIDDEN))
 
     def _find(self, user: str, called: str) -> TrunkCredentials | None:
         """Of several trunks with one user, that whose number was called, or else one without numbers, as the directory has it; or else the

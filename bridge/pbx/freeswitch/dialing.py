@@ -4,6 +4,7 @@ Who is called is put into the PBX's words here, and nothing passes that FreeSWIT
 leg's.
 """
 
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -18,6 +19,10 @@ from bridge.pbx.port import DialRequest
 
 NOBODY_THERE: Final = 5
 """Seconds after the answer until a call ends that no controller has taken."""
+
+AFTER_OURS: Final = 2
+"""Seconds by which FreeSWITCH's own limit for an answer comes after the story's, whose word counts. It counts whole seconds, the running
+one among them."""
 
 _GATEWAY: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _PLAIN: Final = re.compile(r"[^\x00-\x1f\x7f'\"\\{}\[\]()<>|^$&;,]*")
@@ -49,7 +54,7 @@ def dialled(request: DialRequest, gateways: Mapping[str, str]) -> Dialled:
         if pattern.fullmatch(text) is None or _PLAIN.fullmatch(text) is None:
             raise LocalProtocolError(f"the {what} holds what FreeSWITCH would read as more than that")
     unique_id = str(uuid.uuid4())
-    limit = max(1, round(request.limit))
+    limit = max(1, math.ceil(request.limit)) + AFTER_OURS
     options = {
         "origination_uuid": unique_id,
         "origination_caller_id_number": request.number,

@@ -58,6 +58,9 @@ _CAUSES: Final = {
 }  # fmt: skip
 """Hang-up causes for channels that know no SIP statuses (freeswitch.md)."""
 
+_NOBODY_ANSWERED: Final = "no answer"
+"""Of somebody whom we called: FreeSWITCH has given them up, and tells no status of it."""
+
 _COUNT: Final = re.compile(r"[0-9]{1,12}")
 _STATUS: Final = re.compile(r"[1-6][0-9]{2}")
 
@@ -461,6 +464,8 @@ class FreeSwitchLeg:
             ending = Ending(EndedBy.CALLER if by_caller else EndedBy.PBX, cause)
         elif by_caller and not self._facts.outgoing:
             ending = Ending(EndedBy.CALLER, cause, sip_status or 487)
+        elif self._facts.outgoing and cause == _NOBODY_ANSWERED:
+            ending = Ending(EndedBy.PBX, cause, sip_status or 480)
         else:
             ending = Ending(EndedBy.PBX, cause, sip_status)
         self.end(ending)

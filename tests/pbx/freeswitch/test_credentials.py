@@ -50,7 +50,7 @@ async def test_given_a_caller_with_a_wrong_password_then_it_is_told_and_nothing_
         credentials.heard(Event(FORBIDDEN | changes))
     async with asyncio.timeout(1):
         refusal = await anext(credentials.refusals())
-    assert refusal == Refusal("ST_1", "192.0.2.9", "1@x", "the user or the password is another one")
+    assert refusal == Refusal("ST_1", "192.0.2.9", "1@x", "the user or the password is another one", 403)
 
 
 def test_given_an_attacker_then_what_waits_has_a_limit() -> None:

@@ -13,7 +13,7 @@ def test_given_a_request_then_it_is_one_command_with_an_id_of_our_own() -> None:
     request = DialRequest("ST_1", "+15550123", "+15550100", "Ada Lovelace", {"X-Ticket": "42 a:b"}, limit=20.4)
     found = dialled(request, GATEWAYS)
     options, _, rest = found.command.partition("}")
-    assert rest == "sofia/gateway/carrier-a/+15550123 park inline roomline undef undef 20"
+    assert rest == "sofia/gateway/carrier-a/+15550123 park inline roomline undef undef 23", "the whole seconds after 20.4, and two more"
     assert options.startswith("originate {")
     for part in (
         f"origination_uuid='{found.unique_id}'",

@@ -261,6 +261,16 @@ async def test_given_a_callee_who_refuses_then_the_call_ends_with_their_status(s
         assert (ending.by, ending.sip_status) == (EndedBy.PBX, 486)
 
 
+async def test_given_a_callee_whom_freeswitch_itself_gives_up_then_they_did_not_answer(server: FreeSwitchServer) -> None:
+    """Its own limit: ours comes before it, where anybody is there to have one."""
+    async with exchange(server, outbound_gateways=GATEWAYS) as on:
+        server.calls.callee = lambda _: Callee(answers_after=None)
+        leg = await on.pbx.dial(REQUEST)
+        server.channels[leg.id].hang_up("NO_ANSWER")
+        ending = await leg.ended()
+        assert (ending.by, ending.sip_status) == (EndedBy.PBX, 480)
+
+
 async def test_given_a_phone_that_rings_when_hung_up_then_it_ends(server: FreeSwitchServer) -> None:
     async with exchange(server, outbound_gateways=GATEWAYS) as on:
         server.calls.callee = lambda _: Callee(answers_after=None)
