@@ -332,8 +332,8 @@ async def of_transfers(run: Sequence) -> None:
 
 
 async def of_participants(run: Sequence) -> None:
-    """As with transfers. Who is called is tests/real/test_outbound.py's: LiveKit's server would ask a livekit-sip, and there is none. It
-    does not know `to_user_override` yet."""
+    """As with transfers. Who is called is tests/real/scenarios/test_outbound.py's: LiveKit's server would ask a livekit-sip, and there is
+    none. It does not know `to_user_override` yet."""
     service = run.client.sip
     calls = SIPGrants(call=True)
     out = sip.SIPOutboundTrunkInfo(name="nameless", address="carrier.example", numbers=["+1"])
