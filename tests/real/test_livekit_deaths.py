@@ -394,11 +394,11 @@ async def test_given_a_new_caller_when_livekit_is_dead_then_the_fallback_and_nob
     livekit_death: Death, number: str
 ) -> None:
     call = await livekit_death.stack.carrier.call(number)
+    record = await the_record(livekit_death.stack, call, within=7.0)
+    assert (record.end_reason, record.answered_at) == (EndReason.ROOM_FAILED, None), record
+    assert "LiveKit" in record.detail
     await hears(call, (FALLBACK_HZ,), call.placed_at, within=7.0)
     await call.hang_up()
-    record = await the_record(livekit_death.stack, call)
-    assert (record.end_reason, record.answered_at) == (EndReason.ROOM_FAILED, None)
-    assert "LiveKit" in record.detail
 
 
 async def test_given_a_talk_when_livekit_dies_then_a_comfort_tone_and_the_end_with_its_reason(livekit_death: Death) -> None:
