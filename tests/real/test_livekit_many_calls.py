@@ -1,6 +1,7 @@
 """What two hundred calls leave behind in the one worker that carried them: LiveKit's SDK keeps something of each; here is its bound."""
 
 import asyncio
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,8 @@ MEMORY_PER_CALL = 750_000
 THREADS, FILES = 16, 16
 """More than after the first calls: what ends late, not what grows."""
 
-SETTLED = 12.0
-"""Seconds: a session that is left within moments of its join lives on in the SDK for ten."""
+SETTLED, SETTLED_AT_LAST = 12.0, 60.0
+"""Seconds: a session that is left within moments of its join lives on in the SDK for ten, and for more on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,7 @@ def holding(pid: int) -> Holding:
 
 
 @pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(480)
 async def test_given_two_hundred_calls_through_one_worker_then_its_threads_and_memory_stay_within_bounds(
     asterisk: Asterisk, livekit: LiveKitServer, tmp_path: Path
 ) -> None:
@@ -58,14 +58,22 @@ async def test_given_two_hundred_calls_through_one_worker_then_its_threads_and_m
             await human.until("published", f"sip_{call.caller}")
             await call.hang_up()
             await human.until("left", f"sip_{call.caller}")
-        after = await settled(worker)
         assert warm is not None
+        after = await settled(worker, warm)
         assert stack.server.workers() == [worker]
         assert after.memory - warm.memory <= MEMORY_PER_CALL * (CALLS - WARM)
         assert after.threads - warm.threads <= THREADS
         assert after.files - warm.files <= FILES
 
 
-async def settled(pid: int) -> Holding:
+async def settled(pid: int, before: Holding | None = None) -> Holding:
+    """What it holds when the sessions of its last calls have ended; of threads and files, no more than the bounds beyond `before`, if they
+    come down to that."""
+    ended_at = time.monotonic()
     await asyncio.sleep(SETTLED)
-    return await asyncio.to_thread(holding, pid)
+    while True:
+        now = await asyncio.to_thread(holding, pid)
+        late = before is not None and (now.threads - before.threads > THREADS or now.files - before.files > FILES)
+        if not late or time.monotonic() - ended_at > SETTLED_AT_LAST:
+            return now
+        await asyncio.sleep(1.0)
