@@ -168,11 +168,12 @@ class CarrierCall(ABC):
 
 
 class AsteriskCall(CarrierCall):
-    """A channel of the carrier's Asterisk."""
+    """A channel of the carrier's Asterisk, which gives up after `ring_for` seconds."""
 
-    def __init__(self, carrier: "Carrier", ear: Ear, caller: str, to: str) -> None:
+    def __init__(self, carrier: "Carrier", ear: Ear, caller: str, to: str, ring_for: float) -> None:
         super().__init__(ear, caller, to)
         self._carrier = carrier
+        self._ring_for = ring_for
         self._hung_up_by_us = False
         self._placed = asyncio.Event()
 
@@ -220,7 +221,10 @@ class AsteriskCall(CarrierCall):
         cause, tech = int(message["Cause"] or 0), message["TechCause"]
         ending = CallEnding(200, cause, message["Cause-txt"], by_us=self._hung_up_by_us, at=now)
         if not self._answered.is_set():
-            if tech.isdigit():
+            if now - self.placed_at >= self._ring_for:
+                # Asterisk's own patience: it sends the CANCEL, and tells a 480 that nobody has sent.
+                ending = replace(ending, sip_status=487, by_us=True)
+            elif tech.isdigit():
                 ending = replace(ending, sip_status=int(tech))
             elif self._hung_up_by_us:
                 ending = replace(ending, sip_status=487)
@@ -284,7 +288,7 @@ class Carrier:
             raise ValueError("call whom? give `to` or set `default_to`")
         ear = Ear(CODECS[codec])
         caller = caller or f"+1555900{len(self.calls) + 1:04d}"
-        call = AsteriskCall(self, ear, caller, number)
+        call = AsteriskCall(self, ear, caller, number, ring_for)
         self._ears.expect(ear)
         self._live[call.id] = call
         self.calls.append(call)

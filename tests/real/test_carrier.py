@@ -65,6 +65,13 @@ async def test_when_the_caller_gives_up_while_it_rings_then_the_call_is_cancelle
     assert (call.ending.sip_status, call.ending.by_us) == (487, True)
 
 
+async def test_when_the_callers_patience_ends_while_it_rings_then_that_is_a_cancel_too_and_no_refusal(carrier: Carrier) -> None:
+    call = await carrier.call("lab-ring", ring_for=0.5)
+    ending = await call.ended()
+    assert call.ringing_at is not None
+    assert (ending.sip_status, ending.by_us) == (487, True)
+
+
 @pytest.mark.parametrize("keys", Keys)
 async def test_when_keys_are_pressed_then_the_pbx_gets_each_of_them_once(carrier: Carrier, pbx: OperatorPbx, keys: Keys) -> None:
     digits: list[str] = []

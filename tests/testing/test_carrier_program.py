@@ -1,14 +1,22 @@
 """The carrier's command line and its softphone account; its calls are tried in tests/real."""
 
+import asyncio
+import io
 from pathlib import Path
+from typing import cast
 
 import pytest
+from rich.console import Console
 
 from bridge.errors import RoomlineError
 from bridge.testing import carrier_program
+from bridge.testing.ami import Message
 from bridge.testing.asterisk_process import Manager
-from bridge.testing.caller import Outcome, Plan, Told
+from bridge.testing.caller import Caller, Outcome, Plan, Told
+from bridge.testing.carrier import AsteriskCall, Carrier
 from bridge.testing.carrier_config import CarrierSettings, Softphone, carrier_files
+from bridge.testing.demo_story import Storyteller
+from bridge.testing.ear import Ear
 
 SETTINGS = CarrierSettings(Manager("127.0.0.1", 5038, "test", "x"), 5060, (10000, 10040), "127.0.0.2")
 
@@ -59,3 +67,38 @@ def test_given_an_outcome_then_only_the_room_is_a_good_one() -> None:
         assert told.ok == (outcome is Outcome.IN_ROOM)
         assert told.to_json()["outcome"] == outcome.value
     assert "1234" not in repr(Plan("2000", pin="1234"))
+
+
+class EndedUnanswered:
+    """A carrier whose Asterisk tells each call's end at once, as 22.10 does both when its own time is up and when it gets a 480."""
+
+    async def call(self, number: str, *, caller: str, ring_for: float) -> AsteriskCall:
+        call = AsteriskCall(cast(Carrier, self), Ear(8000), caller, number, ring_for)
+        told = {"Event": "Hangup", "Cause": "19", "Cause-txt": "User alerting, no answer", "TechCause": "480"}
+        call.told(Message(tuple(told.items())))
+        return call
+
+
+@pytest.mark.parametrize(
+    ("patience", "outcome", "status", "line", "verdict"),
+    [
+        (0.0, Outcome.UNANSWERED, 487, "gives up: CANCEL", "not answered, 0.0 s"),
+        (60.0, Outcome.REFUSED, 480, "gets 480", "refused, SIP 480, 0.0 s"),
+    ],
+    ids=["the caller's time is up", "the other side refuses"],
+)
+def test_given_a_call_that_ends_unanswered_then_it_is_told_who_ended_it(
+    patience: float, outcome: Outcome, status: int, line: str, verdict: str
+) -> None:
+    story = io.StringIO()
+    caller = Caller(cast(Carrier, EndedUnanswered()), Storyteller(Console(file=story)))
+    told, _ = asyncio.run(caller.call(Plan("2001", ring=patience)))
+    assert (told.outcome, told.sip_status, told.ended_by_caller) == (outcome, status, outcome is Outcome.UNANSWERED)
+    assert line in story.getvalue()
+    assert carrier_program._verdict(told) == verdict
+
+
+@pytest.mark.parametrize(("rooms", "outcome"), [("local", Outcome.IN_ROOM), ("livekit", Outcome.UNANSWERED), ("ones-own", Outcome.IN_ROOM)])
+def test_given_the_rooms_then_the_demo_knows_who_answers_the_open_rule(rooms: str, outcome: Outcome) -> None:
+    calls = carrier_program.demo_calls(rooms)
+    assert [wanted for _, _, wanted in calls] == [Outcome.IN_ROOM, Outcome.WRONG_PIN, Outcome.REFUSED, outcome]
