@@ -4,8 +4,8 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,15 @@ from tests.real.docker.engine import Engine
 DOCKER = Path(__file__).parents[3] / "docker"
 
 READY_WITHIN = 120
+
+_CURL = """\
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=3)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.read().decode())
+"""
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,25 @@ class Story:
         longest = float(max((later["since"] - earlier["until"] for earlier, later in pairwise(parts)), default=0.0))
         print(f"the longest stretch without {', '.join(what)}: {longest:.1f} s")  # for docs/docker.md
         return longest
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the process of a container may do, and who reaches it."""
+
+    root: bool
+    capabilities: int
+    may_get_more: bool
+    writes_to_its_root: bool
+    published_at: Set[str]
+    health: str
+
+
+UNPUBLISHED = Rights(
+    root=False, capabilities=0, may_get_more=False, writes_to_its_root=False, published_at=frozenset[str](), health="healthy"
+)
+PUBLISHED_HERE = replace(UNPUBLISHED, published_at=frozenset({"127.0.0.1"}))
+"""As docker/compose.yaml promises it of every service."""
 
 
 class Composition:
@@ -167,6 +195,28 @@ class Composition:
         ids = self.compose("ps", "-q").stdout.split()
         found = json.loads(self.engine.docker("inspect", *ids).stdout) if ids else []
         return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+
+    def http(self, path: str) -> str:
+        """As curl from the server's own host: what it says, whatever the status."""
+        return self.compose("exec", "-T", "roomline", "python", "-c", _CURL, f"http://127.0.0.1:8881{path}").stdout
+
+    def rights(self) -> dict[str, Rights]:
+        """What each container's first process has, as the kernel tells it from inside; and what it is published at."""
+        return {service: self._rights(service, container) for service, container in self.containers().items()}
+
+    def _rights(self, service: str, container: Mapping[str, Any]) -> Rights:
+        script = "cat /proc/1/status; if touch /written; then echo Written: yes; fi"
+        lines = self.compose("exec", "-T", service, "sh", "-c", script, check=False).stdout.splitlines()
+        status = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+        bindings = [binding for each in container["HostConfig"]["PortBindings"].values() for binding in each]
+        return Rights(
+            root="0" in status["Uid"],
+            capabilities=int(status["CapEff"][0], 16),
+            may_get_more=status["NoNewPrivs"] != ["1"],
+            writes_to_its_root="Written" in status,
+            published_at={binding["HostIp"] for binding in bindings},
+            health=container["State"]["Health"]["Status"],
+        )
 
     def _words(self) -> list[str]:
         files = [word for name in self._files for word in ("-f", str(DOCKER / name))]

@@ -1,5 +1,6 @@
 """The compose files as Compose itself reads them, for everything that ./environment lets one choose."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.real.docker.composition import Composition
 from tests.real.docker.conftest import FREESWITCH
 from tests.real.docker.engine import Engine
+from tests.test_docker_files import SECRETS
 
 BASE, OWN = ("compose.yaml",), ("compose.yaml", "compose.own-pbx.yaml")
 
@@ -33,6 +35,16 @@ def test_given_a_choice_then_compose_finds_nothing_wrong(
     services = set(composition.compose("config", "--services").stdout.split())
     pbx = set() if files is OWN else {"freeswitch" if "--freeswitch" in options else "asterisk"}
     assert services == {"roomline", "node"} | pbx | ({"livekit", "redis"} if "--livekit" in options else set())
+
+
+def test_given_a_secret_that_was_not_made_then_nothing_starts_without_it(engine: Engine, tmp_path: Path) -> None:
+    composition = Composition(engine, tmp_path, "roomline-lane-config", {}, ["--livekit"])
+    made = composition.file.read_text()
+    for secret in SECRETS:
+        composition.file.write_text(re.sub(f"^{secret}=.*\n", "", made, flags=re.MULTILINE))
+        read = composition.compose("--profile", "*", "config", "-q", check=False)
+        assert read.returncode != 0, secret
+        assert f"{secret} is missing a value: run ./environment first" in read.stderr
 
 
 def test_given_an_image_by_its_digest_then_that_is_what_runs(engine: Engine, tmp_path: Path) -> None:

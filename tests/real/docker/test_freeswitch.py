@@ -1,9 +1,17 @@
-"""FreeSWITCH as the PBX among the containers: the same numbers, the same stories."""
+"""FreeSWITCH as the PBX among the containers: the same numbers, the same stories; and what the pages say to `fs_cli`."""
+
+import asyncio
+import time
 
 from bridge.testing.hearing import FALLBACK, MUSIC, a_tone_of
-from tests.real.docker.composition import Composition
+from tests.real.docker.composition import PUBLISHED_HERE, UNPUBLISHED, Composition
 
 TONE = a_tone_of(1200.0)
+
+
+def fs_cli(freeswitch: Composition, command: str) -> str:
+    """As docs/troubleshooting.md says that it is done here."""
+    return freeswitch.compose("exec", "-T", "freeswitch", "sh", "-c", f'fs_cli -p $ROOMLINE_ESL_PASSWORD -x "{command}"').stdout
 
 
 async def test_given_freeswitch_then_calls_end_as_their_numbers_say(freeswitch: Composition) -> None:
@@ -60,8 +68,36 @@ async def test_given_no_roomline_then_the_caller_gets_the_fallback(freeswitch: C
         freeswitch.up()
 
 
-def test_given_the_containers_then_freeswitch_has_no_rights(freeswitch: Composition) -> None:
-    container = freeswitch.containers()["freeswitch"]
-    assert container["HostConfig"]["ReadonlyRootfs"]
-    assert container["HostConfig"]["CapDrop"] == ["ALL"]
-    assert freeswitch.compose("exec", "-T", "freeswitch", "id", "-u").stdout.strip() == "10004"
+async def test_given_a_call_that_talks_then_the_commands_of_the_page_show_what_it_says(freeswitch: Composition) -> None:
+    call = await freeswitch.call("2000", "--pin", "1234", "--talk", "25")
+    await call.says(f"hears    {TONE}")
+    (channel,) = [line for line in fs_cli(freeswitch, "show channels").splitlines() if ",2000," in line]
+    uuid = channel.partition(",")[0]
+    assert f"roomline-{uuid}" in fs_cli(freeswitch, "show tasks")
+    counts: list[int] = []
+    for _ in range(2):
+        fs_cli(freeswitch, f"uuid_set_media_stats {uuid}")
+        counts.append(int(fs_cli(freeswitch, f"uuid_getvar {uuid} rtp_audio_in_packet_count")))
+    assert 0 < counts[0] < counts[1]
+    assert "Channel-Read-Codec-Name: PCMU" in fs_cli(freeswitch, f"uuid_dump {uuid}")
+    assert "DTMF-MODE" in fs_cli(freeswitch, "sofia status profile everybody")
+    assert (await call.told()).status == 0
+
+
+async def test_given_freeswitch_when_its_files_and_its_event_socket_are_reloaded_then_calls_come_as_before(
+    freeswitch: Composition,
+) -> None:
+    assert "+OK" in fs_cli(freeswitch, "reloadxml")
+    before = freeswitch.compose("logs", "roomline").stdout.count("PBX connected")
+    fs_cli(freeswitch, "reload mod_event_socket")
+    deadline = time.monotonic() + 30
+    while freeswitch.compose("logs", "roomline").stdout.count("PBX connected") == before:
+        assert time.monotonic() < deadline, freeswitch.http("/readyz")
+        await asyncio.sleep(0.5)
+    assert "Calls can come." in freeswitch.roomline("check")
+    assert (await freeswitch.whole_call("2000", "--pin", "1234")).status == 0
+
+
+def test_given_the_containers_then_none_has_rights_or_is_reached_from_elsewhere(freeswitch: Composition) -> None:
+    published = dict.fromkeys(("roomline", "freeswitch"), PUBLISHED_HERE)
+    assert freeswitch.rights() == {**published, "node": UNPUBLISHED}

@@ -12,12 +12,6 @@ def asterisk(local: Composition, command: str) -> str:
     return local.compose("exec", "-T", "asterisk", "asterisk", "-rx", command).stdout
 
 
-def http(local: Composition, path: str) -> str:
-    """As curl from the server's own host."""
-    ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:8881{path}', timeout=3).read().decode())"
-    return local.compose("exec", "-T", "roomline", "python", "-c", ask).stdout
-
-
 async def test_given_a_rejected_call_then_explain_and_the_record_say_why(local: Composition) -> None:
     await local.whole_call("2099", "--from", "+15551234")
     assert "refused with 404" in local.roomline("explain", "--from", "+15551234", "--to", "2099")
@@ -32,7 +26,7 @@ def test_given_no_server_then_the_heart_stands_still_and_check_says_it(local: Co
     time.sleep(2.5)
     assert beat() != first
     assert "roomline" in asterisk(local, "manager show connected")
-    assert '"connected": true' in http(local, "/readyz")
+    assert '"connected": true' in local.http("/readyz")
     local.compose("stop", "roomline")
     try:
         first = beat()
@@ -56,7 +50,7 @@ async def test_given_a_call_that_talks_then_the_packets_are_counted_and_the_room
     assert "!roomline-media!" in asterisk(local, "core show channels concise")
     live = local.roomline("calls", "--live")
     assert "room lobby" in live
-    assert "roomline_media_" in http(local, "/metrics")
+    assert "roomline_media_" in local.http("/metrics")
     assert (await call.told()).status == 0
 
 
