@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bridge.testing.hearing import MUSIC, RINGBACK, a_tone_of
-from tests.real.docker.composition import Composition, Story
+from tests.real.docker.composition import PUBLISHED_HERE, UNPUBLISHED, Composition, Story
 
 HERTZ = (600.0, 1300.0)
 FIRST, SECOND = (a_tone_of(hertz) for hertz in HERTZ)
@@ -32,6 +32,17 @@ async def test_given_livekit_then_two_callers_hear_each_other(livekit: Compositi
     assert first.order(RINGBACK, SECOND) == [RINGBACK, SECOND], "alone in the room they hear ringback"
     assert first.heard(SECOND) > 5.0
     assert second.heard(FIRST) > 5.0
+
+
+def test_given_the_containers_then_none_has_rights_or_is_reached_from_elsewhere(livekit: Composition) -> None:
+    published = dict.fromkeys(("roomline", "asterisk", "livekit"), PUBLISHED_HERE)
+    assert livekit.rights() == {**published, **dict.fromkeys(("node", "redis"), UNPUBLISHED)}
+
+
+def test_given_livekit_and_nobody_in_the_room_then_the_carriers_four_calls_go_as_they_should(livekit: Composition) -> None:
+    demo = livekit.carrier("demo")
+    assert (demo.returncode, demo.stdout.count("as it should be")) == (0, 4), demo.stdout + demo.stderr
+    assert "gives up: CANCEL" in demo.stdout
 
 
 @pytest.mark.parametrize("service", ["roomline", "redis"])

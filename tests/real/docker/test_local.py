@@ -3,20 +3,23 @@ restarted under them."""
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from bridge.testing.carrier_health import SIP_PORT
 from bridge.testing.hearing import FALLBACK, MUSIC, a_tone_of
 from bridge.testing.listening import SILENCE_DB, level
 from bridge.testing.phone import SILENCE, Phone
-from tests.real.docker.composition import DOCKER, Composition
+from tests.real.docker.composition import DOCKER, PUBLISHED_HERE, UNPUBLISHED, Composition
 
 PIN = ("--pin", "1234")
 TONE = a_tone_of(1200.0)
 
 TRUNK = {"sip_trunk_id": "ST_kept", "name": "made by hand", "numbers": ["2050"]}
+GUARDED = {"sip_trunk_id": "ST_guarded", "numbers": ["2051"], "auth_username": "sales", "auth_password": "made-by-hand"}
 RULE = {"sip_dispatch_rule_id": "SDR_kept", "trunk_ids": ["ST_kept"], "rule": {"dispatch_rule_direct": {"room_name": "announcements"}}}
 
 
@@ -112,7 +115,7 @@ async def test_given_no_roomline_then_the_caller_gets_the_fallback(local: Compos
 
 
 async def test_given_objects_of_ones_own_when_everything_goes_down_and_up_then_they_are_there(local: Composition) -> None:
-    objects = yaml.safe_dump({"trunks": [TRUNK], "dispatch_rules": [RULE]})
+    objects = yaml.safe_dump({"trunks": [TRUNK, GUARDED], "dispatch_rules": [RULE]})
     local.compose("exec", "-T", "roomline", "sh", "-c", f"cat > /tmp/objects.yaml <<'END'\n{objects}\nEND")
     local.roomline("import", "/tmp/objects.yaml", "--yes")
     before, calls = local.roomline("export"), local.roomline("calls", "--limit", "50")
@@ -122,6 +125,8 @@ async def test_given_objects_of_ones_own_when_everything_goes_down_and_up_then_t
     assert local.roomline("calls", "--limit", "50") == calls, "the records of calls last too"
     assert "ST_kept" in before
     assert (await local.whole_call("2050")).status == 0
+    guarded = await local.whole_call("2051")
+    assert (guarded.outcome, guarded.told["sip_status"]) == ("refused", 401), "Asterisk knows that this trunk has a password"
 
 
 def test_given_hup_then_the_objects_are_read_anew(local: Composition) -> None:
@@ -132,26 +137,35 @@ def test_given_hup_then_the_objects_are_read_anew(local: Composition) -> None:
         assert time.monotonic() < deadline, "nothing was read"
 
 
-async def test_given_a_carrier_that_stays_then_a_softphone_registers_there_by_its_password_and_its_calls_come_through(
-    local: Composition,
-) -> None:
+@pytest.fixture(scope="module")
+def staying(local: Composition) -> Iterator[Composition]:
+    """With the carrier that takes a softphone's calls."""
     local.compose("up", "-d", "--no-build", "--wait", "--wait-timeout", "60", "carrier")
-    try:
-        network = local.containers()["carrier"]["NetworkSettings"]["Networks"]["roomline-lane-local_default"]
-        password = local.settings()["SOFTPHONE_PASSWORD"]
-        address, host = (network["IPAddress"], SIP_PORT), network["Gateway"]
-        async with Phone(address, caller="softphone", host=host, credentials=("softphone", "another")) as stranger:
-            assert (await stranger.register()).status == 401
-        async with Phone(address, caller="softphone", host=host, credentials=("softphone", password)) as phone:
-            assert (await phone.register()).status == 200
-            assert (await phone.call("2001", timeout=30.0)).status == 200
-            phone.send(SILENCE)
-            deadline = time.monotonic() + 20
-            while level(phone.heard_samples()[-8000:]) <= SILENCE_DB:
-                assert time.monotonic() < deadline, f"the announcer is not heard; {phone.frames_heard} frames came"
-                await asyncio.sleep(0.2)
-    finally:
-        local.compose("rm", "-f", "-s", "carrier")
+    yield local
+    local.compose("rm", "-f", "-s", "carrier")
+
+
+async def test_given_a_carrier_that_stays_then_a_softphone_registers_there_by_its_password_and_its_calls_come_through(
+    staying: Composition,
+) -> None:
+    network = staying.containers()["carrier"]["NetworkSettings"]["Networks"]["roomline-lane-local_default"]
+    password = staying.settings()["SOFTPHONE_PASSWORD"]
+    address, host = (network["IPAddress"], SIP_PORT), network["Gateway"]
+    async with Phone(address, caller="softphone", host=host, credentials=("softphone", "another")) as stranger:
+        assert (await stranger.register()).status == 401
+    async with Phone(address, caller="softphone", host=host, credentials=("softphone", password)) as phone:
+        assert (await phone.register()).status == 200
+        assert (await phone.call("2001", timeout=30.0)).status == 200
+        phone.send(SILENCE)
+        deadline = time.monotonic() + 20
+        while level(phone.heard_samples()[-8000:]) <= SILENCE_DB:
+            assert time.monotonic() < deadline, f"the announcer is not heard; {phone.frames_heard} frames came"
+            await asyncio.sleep(0.2)
+
+
+def test_given_the_containers_then_none_has_rights_or_is_reached_from_elsewhere(staying: Composition) -> None:
+    published = dict.fromkeys(("roomline", "asterisk", "carrier"), PUBLISHED_HERE)
+    assert staying.rights() == {**published, "node": UNPUBLISHED}
 
 
 DRAIN_SECONDS = 13
