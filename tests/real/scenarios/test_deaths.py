@@ -425,9 +425,8 @@ async def test_given_a_silent_control_connection_when_it_stays_silent_then_who_t
 async def test_given_a_killed_pbx_when_its_calls_are_gone_then_each_has_its_record(pbx_killed: Death, state: State) -> None:
     record: CallRecord = await the_record(pbx_killed.stack, pbx_killed.calls[state])
     assert record.end_reason is EndReason.PBX_GONE
-    assert record.ended_at - record.started_at < 20
-    if state in ANSWERED:
-        assert record.ended_at < time.time() - (time.monotonic() - pbx_killed.struck_at) + 3.0, "the seat is left at once"
+    after_death = record.ended_at - (time.time() - (time.monotonic() - pbx_killed.struck_at))
+    assert after_death < (3.0 if state in ANSWERED else 12.0), "the seat is left at once, or when nobody waits for the PBX any more"
 
 
 @pytest.mark.parametrize("state", list(State))
