@@ -12,10 +12,13 @@ PAUSE: Final = 0.5
 
 
 async def in_their_time(digits: str) -> AsyncIterator[str]:
-    """Each of `0-9 * # A-D` when it is to be sent, for `TONE`; whatever else stands there is passed over."""
+    """Each of `0-9 * # A-D` when it is to be sent, for `TONE`; whatever else stands there is passed over. The PBX may have us wait for the
+    tone's end, or not."""
+    now = asyncio.get_running_loop().time
     for digit in digits.upper():
         if digit == "W":
             await asyncio.sleep(PAUSE)
         elif digit in "0123456789*#ABCD":
+            over_at = now() + 2 * TONE
             yield digit
-            await asyncio.sleep(2 * TONE)
+            await asyncio.sleep(max(0.0, over_at - now()))

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -50,6 +51,9 @@ class Commander(Protocol):
 
     async def command(self, action: str, headers: Headers) -> Answer:
         """Raises Unavailable, Superseded."""
+
+    async def play_digit(self, channel: str, digit: str, seconds: float) -> Answer:
+        """Returns when it has sounded. Raises Unavailable."""
 
     async def locate(self, leg: "AsteriskLeg") -> None:
         """Tells the leg what has become of its channel. Raises Unavailable, Superseded."""
@@ -181,7 +185,11 @@ class AsteriskLeg:
 
     async def send_digits(self, digits: str) -> None:
         async for digit in in_their_time(digits):
-            await self._tell("PlayDTMF", Digit=digit, Duration=round(TONE * 1000))
+            await carry_out(partial(self._play_digit, digit), "PlayDTMF", self.channel)
+
+    async def _play_digit(self, digit: str) -> Answer:
+        await self._make_sure()
+        return await self._commander.play_digit(self.channel, digit, TONE)
 
     async def transfer(self, to: str, headers: Mapping[str, str], *, dial_tone: bool = False) -> TransferResult:
         if any(character in to for character in ",|&()\r\n\0") or not to.isprintable():
@@ -301,10 +309,13 @@ class AsteriskLeg:
         return await carry_out(lambda: self._ask(action, headers), action, self.channel)
 
     async def _ask(self, action: str, headers: Headers) -> Answer:
+        await self._make_sure()
+        return await self._commander.command(action, {"Channel": self.channel, **headers})
+
+    async def _make_sure(self) -> None:
         await self._commander.make_sure()
         if self.has_ended:
             raise LegGone(f"the call on {self.channel} has ended")
-        return await self._commander.command(action, {"Channel": self.channel, **headers})
 
 
 async def carry_out(ask: Callable[[], Awaitable[Answer]], action: str, channel: str) -> Answer:

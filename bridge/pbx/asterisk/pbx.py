@@ -17,6 +17,7 @@ from bridge.model.credentials import Refusal, TrunkCredentials
 from bridge.model.ending import EndedBy, Ending
 from bridge.pbx.asterisk.credentials import Credentials, trunk_of
 from bridge.pbx.asterisk.dialing import dialled
+from bridge.pbx.asterisk.digit_connections import DigitConnections
 from bridge.pbx.asterisk.facts import is_outgoing, is_sip, read_caller
 from bridge.pbx.asterisk.leg import AsteriskLeg, carry_out
 from bridge.pbx.asterisk.notes import NOTE, read_note
@@ -52,6 +53,8 @@ class AsteriskPbx:
     def __init__(self, options: AsteriskOptions) -> None:
         self._options = options
         self._wire = Wire(options.wire())
+        self._digits = DigitConnections(options.wire())
+        self._said_one_connection = False
         self._credentials = Credentials(options.ari, options.name) if options.ari is not None else None
         self._refusals = Refusals()
         self._legs: dict[str, AsteriskLeg] = {}
@@ -90,6 +93,8 @@ class AsteriskPbx:
                 await self._chores.until_stopped()
         except* Superseded:
             raise Superseded(f"a newer controller has taken {self.name} over") from None
+        finally:
+            self._digits.close()
 
     async def legs(self) -> AsyncIterator[Leg]:
         # One that has ended meanwhile too: it was a call, and its story writes the record.
@@ -148,6 +153,17 @@ class AsteriskPbx:
 
     async def command(self, action: str, headers: Headers) -> Answer:
         return await self._wire.action(action, headers)
+
+    async def play_digit(self, channel: str, digit: str, seconds: float) -> Answer:
+        try:
+            return await self._digits.play(channel, digit, seconds)
+        except Unavailable as error:
+            if not self._wire.connected:
+                raise
+            if not self._said_one_connection:
+                self._said_one_connection = True
+                log.warning("digits to phones hold up what else is said to the PBX: no second connection", pbx=self.name, error=str(error))
+            return await self._wire.action("PlayDTMF", {"Channel": channel, "Digit": digit, "Duration": round(seconds * 1000)})
 
     # Events, in order
 

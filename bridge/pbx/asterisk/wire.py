@@ -208,6 +208,55 @@ def read_message(block: bytes) -> Message | None:
     return Message(headers)
 
 
+async def connect(options: WireOptions, *, events: bool = True) -> GuardedProtocol:
+    """A connection that is logged in; who asks for it closes it. Raises Unavailable."""
+    loop = asyncio.get_running_loop()
+    place = f"{options.host}:{options.port}"
+    try:
+        async with asyncio.timeout(options.connect_timeout):
+            _, protocol = await loop.create_connection(GuardedProtocol, options.host, options.port)
+    except TimeoutError:
+        raise Unavailable(f"the AMI at {place} cannot be reached within {options.connect_timeout:g} s") from None
+    # A name that is no host name is a UnicodeError; of several addresses (localhost) each failure stands in the error's text.
+    except (OSError, UnicodeError) as error:
+        raise Unavailable(f"the AMI at {place} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        login: Headers = {"Username": options.user, "Secret": options.secret, "Events": "on" if events else "off"}
+        answer = await _send(protocol, "Login", False, options.connect_timeout, login)
+        if not answer.success:
+            raise Unavailable(f"the AMI at {place} refused the user {options.user!r}: look at manager.conf (secret, permit)")
+    except LocalProtocolError as error:
+        protocol.fail("not logged in")
+        raise Unavailable(f"the login at {place} cannot be sent: {error}") from None
+    except BaseException:
+        protocol.fail("not logged in")
+        raise
+    return protocol
+
+
+async def ask(protocol: GuardedProtocol, name: str, headers: Headers, timeout: float) -> Answer:
+    """`Wire.action` on one connection. Raises Unavailable, LocalProtocolError."""
+    return _read_answer(await _send(protocol, name, False, timeout, headers))
+
+
+async def _send(protocol: GuardedProtocol, name: str, as_list: bool, timeout: float, headers: Headers) -> Any:
+    # Said in each case: where panoramisk has to guess it from the answer's words, some (PlayDTMF's) make it raise.
+    action = Action({"Action": name, **headers}, as_list=as_list)
+    future = protocol.send(action, as_list=as_list)
+    try:
+        async with asyncio.timeout(timeout):
+            return await future
+    except TimeoutError:
+        raise Unavailable(f"the AMI action {name} was not answered within {timeout:g} s") from None
+    finally:
+        protocol.forget(action)
+
+
+def _read_answer(answer: Any) -> Answer:
+    message = answer[0] if isinstance(answer, list) else answer
+    return Answer(bool(message.success), str(message.get("Message", "")), str(message.get("Value", "")))
+
+
 class Wire:
     """The connection that is kept: made, watched and made again until `run` is cancelled."""
 
@@ -229,9 +278,7 @@ class Wire:
     async def action(self, name: str, headers: Headers | None = None) -> Answer:
         """Send one action and wait for its answer. Raises Unavailable when there is no connection, when it breaks, or when no
         answer comes in time; LocalProtocolError when a value cannot be sent. `Response: Error` is an answer like any other."""
-        answer = await self._send(name, False, headers or {})
-        message = answer[0] if isinstance(answer, list) else answer
-        return Answer(bool(message.success), str(message.get("Message", "")), str(message.get("Value", "")))
+        return _read_answer(await self._send(name, False, headers or {}))
 
     async def list_action(self, name: str, headers: Headers | None = None) -> Sequence[Event]:
         """The same for an action that answers with a list of events; without the answer itself and the end mark. Refused: Unavailable."""
@@ -241,22 +288,9 @@ class Wire:
         return [Event(message) for message in answer if "Response" not in message and not message.event.endswith("Complete")]
 
     async def _send(self, name: str, as_list: bool, headers: Headers) -> Any:
-        protocol = self._protocol
-        if protocol is None:
+        if self._protocol is None:
             raise Unavailable("there is no AMI connection")
-        return await self._send_on(protocol, name, as_list, self._options.action_timeout, headers)
-
-    async def _send_on(self, protocol: GuardedProtocol, name: str, as_list: bool, timeout: float, headers: Headers) -> Any:
-        # Said in each case: where panoramisk has to guess it from the answer's words, some (PlayDTMF's) make it raise.
-        action = Action({"Action": name, **headers}, as_list=as_list)
-        future = protocol.send(action, as_list=as_list)
-        try:
-            async with asyncio.timeout(timeout):
-                return await future
-        except TimeoutError:
-            raise Unavailable(f"the AMI action {name} was not answered within {timeout:g} s") from None
-        finally:
-            protocol.forget(action)
+        return await _send(self._protocol, name, as_list, self._options.action_timeout, headers)
 
     async def run(self) -> None:
         """Keep the connection until cancelled."""
@@ -264,7 +298,7 @@ class Wire:
         try:
             while True:
                 try:
-                    protocol = await self._connect()
+                    protocol = await connect(self._options)
                 except Unavailable as error:
                     if str(error) != told:
                         told = str(error)
@@ -282,30 +316,6 @@ class Wire:
                 wait = min(wait * 2, self._options.longest_wait)
         finally:
             self._protocol = None
-
-    async def _connect(self) -> GuardedProtocol:
-        options, loop = self._options, asyncio.get_running_loop()
-        place = f"{options.host}:{options.port}"
-        try:
-            async with asyncio.timeout(options.connect_timeout):
-                _, protocol = await loop.create_connection(GuardedProtocol, options.host, options.port)
-        except TimeoutError:
-            raise Unavailable(f"the AMI at {place} cannot be reached within {options.connect_timeout:g} s") from None
-        # A name that is no host name is a UnicodeError; of several addresses (localhost) each failure stands in the error's text.
-        except (OSError, UnicodeError) as error:
-            raise Unavailable(f"the AMI at {place} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
-        try:
-            login: Headers = {"Username": options.user, "Secret": options.secret, "Events": "on"}
-            answer = await self._send_on(protocol, "Login", False, options.connect_timeout, login)
-            if not answer.success:
-                raise Unavailable(f"the AMI at {place} refused the user {options.user!r}: look at manager.conf (secret, permit)")
-        except LocalProtocolError as error:
-            protocol.fail("not logged in")
-            raise Unavailable(f"the login at {place} cannot be sent: {error}") from None
-        except BaseException:
-            protocol.fail("not logged in")
-            raise
-        return protocol
 
     async def _serve(self, protocol: GuardedProtocol) -> str:
         """Pass events on and ping, until the connection is gone; returns why."""
@@ -333,7 +343,7 @@ class Wire:
         while True:
             await asyncio.sleep(self._options.ping_interval)
             try:
-                await self._send_on(protocol, "Ping", False, self._options.ping_timeout, {})
+                await _send(protocol, "Ping", False, self._options.ping_timeout, {})
             except Unavailable as error:
                 protocol.fail(str(error))
                 return

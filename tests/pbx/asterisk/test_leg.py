@@ -8,8 +8,10 @@ import pytest
 from bridge.errors import LegGone, LocalProtocolError, RoomlineError, Unavailable
 from bridge.model.ending import EndedBy, EndReason
 from bridge.model.media_address import MediaAddress
+from bridge.pbx.asterisk.digit_connections import KEPT
 from bridge.pbx.asterisk.leg import MOVE_LIMIT, TRANSFER_LIMIT
 from bridge.pbx.asterisk.notes import NOTE
+from bridge.pbx.digits_out import TONE
 from bridge.pbx.port import Leg, MediaLost, TransferResult
 from bridge.testing.ami_server import AmiAction, AmiChannel, AmiServer, Script, failure, silence
 from tests.pbx.asterisk.stage import exchange, until
@@ -149,6 +151,49 @@ async def test_given_digits_to_send_then_each_is_a_tone_of_its_own_and_w_a_pause
             (digit, "250", channel.name) for digit in "1#D*"
         ]
         assert now() - before == pytest.approx(5 * 0.5, abs=0.05)
+
+
+async def test_given_digits_to_many_phones_at_once_then_what_is_said_beside_them_does_not_wait_for_their_tones(server: AmiServer) -> None:
+    """Asterisk's manager reads nothing of a connection while it plays a digit there."""
+    async with exchange(server) as on:
+        calls = [await on.call() for _ in range(9)]
+        (commands,) = {action.connection for action in server.named("Redirect", "Setvar", "Getvar", "Status")}
+        before = now()
+        sending = [asyncio.create_task(leg.send_digits("12")) for _, leg in calls]
+        await until(lambda: len(server.named("PlayDTMF")) == 9)
+        asked_at = now()
+        await calls[0][1].remember("{}")
+        assert now() - asked_at < TONE / 2
+        await asyncio.gather(*sending)
+        assert now() - before == pytest.approx(2 * 2 * TONE, abs=0.1), "all phones hear them in the same time"
+        played = server.named("PlayDTMF")
+        assert sorted((action["Channel"], action["Digit"]) for action in played) == sorted(
+            (channel.name, digit) for channel, _ in calls for digit in "12"
+        )
+        assert commands not in {action.connection for action in played}
+        assert {action["Events"] for action in server.named("Login")[1:]} == {"off"}
+        assert len(server.connected_at) == 1 + 9, "the second digit goes by the connection of a first one"
+        await asyncio.sleep(KEPT + 1.0)
+        assert server.open_connections == 1
+
+
+async def test_given_a_manager_that_lets_nobody_in_twice_then_digits_go_by_the_connection_there_is(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        server.refuses_login = True
+        await leg.send_digits("12")
+        assert [(action["Digit"], action["Channel"]) for action in on.said("PlayDTMF")] == [("1", channel.name), ("2", channel.name)]
+        assert {action.connection for action in server.named("PlayDTMF")} == {1}
+
+
+async def test_given_connections_that_are_lost_between_two_digits_then_the_next_one_has_a_new_one(server: AmiServer) -> None:
+    async with exchange(server) as on:
+        _, leg = await on.call()
+        await leg.send_digits("1")
+        server.end_connection(2)
+        await until(lambda: server.open_connections == 1)
+        await leg.send_digits("2")
+        assert [action.connection for action in server.named("PlayDTMF")] == [2, 3]
 
 
 @pytest.mark.parametrize("before", [[], ["the first"]])

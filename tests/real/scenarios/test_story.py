@@ -368,6 +368,20 @@ async def test_given_two_phones_in_a_room_when_one_presses_keys_then_the_other_g
     await hung_up(stack, second)
 
 
+async def test_given_ten_phones_in_a_room_when_one_presses_keys_then_all_get_them_at_once_and_nobody_else_waits(stack: Stack) -> None:
+    """Each tone lasts 250 ms, at each phone: one after the other they would hold up what is said of other calls for 9 s."""
+    presser, *others = [await stack.carrier.call(MEETING) for _ in range(10)]
+    await asyncio.gather(*(call.answered() for call in (presser, *others)))
+    await presser.press("1234")
+    newcomer = await stack.carrier.call(EMPTY)
+    await newcomer.ringing()
+    assert time.monotonic() - newcomer.placed_at < 2.0
+    async with asyncio.timeout(5.0):
+        while {call.keys_heard for call in others} != {"1234"}:  # noqa: ASYNC110  (callers' wait)
+            await asyncio.sleep(0.05)
+    await asyncio.gather(*(call.hang_up() for call in (presser, *others, newcomer)))
+
+
 async def test_given_a_trunk_with_a_longest_call_then_it_ends_there(stack: Stack) -> None:
     call = await stack.carrier.call(PRIVATE)
     await call.answered()
