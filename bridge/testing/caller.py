@@ -139,6 +139,8 @@ class Caller:
             for task in (speaking, ended):
                 task.cancel()
             await asyncio.gather(speaking, ended, return_exceptions=True)
+        # Judging what was heard takes up to a second, in which this loop would take nothing in and the caller seem to hear nothing.
+        await call.hang_up()
         if _heard(call, FALLBACK):
             return Outcome.FELL_BACK
         if cut_off:

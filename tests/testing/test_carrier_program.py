@@ -2,6 +2,8 @@
 
 import asyncio
 import io
+import threading
+import time
 from pathlib import Path
 from typing import cast
 
@@ -13,10 +15,12 @@ from bridge.testing import carrier_program
 from bridge.testing.ami import Message
 from bridge.testing.asterisk_process import Manager
 from bridge.testing.caller import Caller, Outcome, Plan, Told
-from bridge.testing.carrier import AsteriskCall, Carrier
+from bridge.testing.carrier import AsteriskCall, CallEnding, Carrier, CarrierCall
 from bridge.testing.carrier_config import CarrierSettings, Softphone, carrier_files
 from bridge.testing.demo_story import Storyteller
 from bridge.testing.ear import Ear
+from bridge.testing.hearing import Heard
+from bridge.testing.recording import Recording, Samples
 
 SETTINGS = CarrierSettings(Manager("127.0.0.1", 5038, "test", "x"), 5060, (10000, 10040), "127.0.0.2")
 
@@ -96,6 +100,44 @@ def test_given_a_call_that_ends_unanswered_then_it_is_told_who_ended_it(
     assert (told.outcome, told.sip_status, told.ended_by_caller) == (outcome, status, outcome is Outcome.UNANSWERED)
     assert line in story.getvalue()
     assert carrier_program._verdict(told) == verdict
+
+
+class AnsweredAtOnce(CarrierCall):
+    """A call whose words are said in no time."""
+
+    def __init__(self) -> None:
+        super().__init__(Ear(8000), "+15550111", "2001")
+        self._was_answered()
+        self.ear.connected.set()
+
+    async def say(self, samples: Samples, rate: int | None = None) -> float:
+        return time.monotonic()
+
+    async def press(self, digits: str, *, duration_ms: int = 100, gap_ms: int = 150) -> None:
+        raise AssertionError("nobody asks for keys")
+
+    async def hang_up(self) -> None:
+        self._is_over(CallEnding(200, 16, "Normal Clearing", by_us=True, at=time.monotonic()))
+
+
+def test_given_a_call_that_is_up_then_its_loop_goes_on_hearing_and_judges_only_once_it_has_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = AnsweredAtOnce()
+    judged: list[bool] = []
+
+    def listen(_: Recording) -> list[Heard]:
+        if threading.current_thread() is threading.main_thread():
+            judged.append(call.ending is not None)
+        return []
+
+    class Placing:
+        async def call(self, number: str, *, caller: str, ring_for: float) -> CarrierCall:
+            return call
+
+    monkeypatch.setattr("bridge.testing.caller.hear", listen)
+    told, _ = asyncio.run(Caller(cast(Carrier, Placing()), Storyteller(Console(file=io.StringIO()))).call(Plan("2001")))
+    assert told.outcome is Outcome.IN_ROOM
+    assert judged, "nobody listened"
+    assert all(judged), "while it was judged, nothing could be heard"
 
 
 @pytest.mark.parametrize(("rooms", "outcome"), [("local", Outcome.IN_ROOM), ("livekit", Outcome.UNANSWERED), ("ones-own", Outcome.IN_ROOM)])
