@@ -1,8 +1,8 @@
 """docs/systemd's units under a real systemd, in a container: with LiveKit's rooms, so that the native SDK is tried within their limits."""
 
+import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -30,10 +30,10 @@ class Host:
         return self.systemctl("show", "-p", "MainPID", "--value", unit)
 
 
-@pytest.fixture
-def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
+@pytest.fixture(scope="module")
+def host(livekit: Composition, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """In the network of the composition, in place of its own Roomline and node."""
-    docker = livekit.engine.docker
+    docker, given = livekit.engine.docker, tmp_path_factory.mktemp("host")
     file = str(IMAGES / "systemd.Dockerfile")
     docker("build", "-q", "-f", file, "--build-arg", "ROOMLINE=roomline-lane-roomline", "-t", NAME, str(IMAGES), timeout=600)
     livekit.compose("stop", "-t", "2", "roomline", "node")
@@ -48,11 +48,11 @@ def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
         secrets = {name: values[name] for name in ("ROOMLINE_AMI_SECRET", "ROOMLINE_ARI_SECRET", "LIVEKIT_API_SECRET")}
         environment = {**secrets, "ROOMLINE_STORE_URL": values["ROOMLINE_STORE"], "LIVEKIT_URL": "ws://livekit:7880"}
         environment["ROOMLINE_HTTP__LISTEN"] = "127.0.0.1:8881"
-        (tmp_path / "roomline.yaml").write_text(configuration)
-        (tmp_path / "roomline.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
+        (given / "roomline.yaml").write_text(configuration)
+        (given / "roomline.env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))
         host.run("install", "-d", "-m", "0750", "-g", "roomline", "/etc/roomline")
         for name, owner in (("roomline.yaml", ["-o", "roomline"]), ("roomline.env", [])):
-            docker("cp", str(tmp_path / name), f"{NAME}:/etc/roomline/{name}.given")
+            docker("cp", str(given / name), f"{NAME}:/etc/roomline/{name}.given")
             host.run("install", *owner, "-m", "0600", f"/etc/roomline/{name}.given", f"/etc/roomline/{name}")
         host.systemctl("daemon-reload")
         host.systemctl("enable", "--now", "roomline", "roomline-node@0")
@@ -62,6 +62,12 @@ def host(livekit: Composition, tmp_path: Path) -> Iterator[Host]:
     finally:
         docker("rm", "-f", NAME, check=False)
         livekit.up()
+
+
+def test_given_the_pages_lines_for_a_shell_then_the_program_finds_its_file_and_its_secrets(host: Host) -> None:
+    lines = re.search(r"^(set -a; .*\n.*roomline check .*)$", (DOCKER.parent / "docs" / "install.md").read_text(), re.MULTILINE)
+    assert lines is not None
+    assert "Calls can come." in host.run("sh", "-c", f"set -e; {lines[1]}")
 
 
 async def test_given_the_units_when_the_server_is_restarted_then_the_node_and_its_callers_notice_nothing(
@@ -84,3 +90,5 @@ async def test_given_the_units_when_the_server_is_restarted_then_the_node_and_it
     assert "CapEff:\t0000000000000000" in limits
     assert "NoNewPrivs:\t1" in limits
     assert "Seccomp:\t2" in limits
+    host.systemctl("stop", "roomline-node@0")
+    assert host.systemctl("show", "-p", "Result", "--value", "roomline-node@0") == "success", "it had no call left to wait for"
