@@ -212,7 +212,7 @@ class FreeSwitchLeg:
     async def reject(self, status: int) -> None:
         if not 400 <= status <= 699:
             raise LocalProtocolError(f"{status} is no SIP status to reject a call with")
-        if self._facts.outgoing:
+        if self._facts.outgoing or self._answered:
             await self.hang_up(EndReason.CANCELLED)
             return
         self._we_end_it, self._our_status = True, status
@@ -440,9 +440,11 @@ class FreeSwitchLeg:
         """An earlier controller has connected it."""
         self._has_media = True
 
-    def was_answered(self) -> None:
+    def was_answered(self) -> bool:
+        """Whether it is to be hung up: it was rejected while its answer was under way, and `respond` does nothing to an answered call."""
         self._answered = True
         self._picked_up.set()
+        return self._our_status is not None
 
     def fell_back(self) -> None:
         self.end(Ending(EndedBy.PBX, cause="taken to the fallback", fell_back=True))

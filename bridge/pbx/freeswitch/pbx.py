@@ -18,7 +18,7 @@ import structlog
 
 from bridge.errors import RemoteProtocolError, Superseded, Unavailable
 from bridge.model.credentials import Refusal, TrunkCredentials
-from bridge.model.ending import EndedBy, Ending
+from bridge.model.ending import EndedBy, Ending, EndReason
 from bridge.pbx.chores import Chores
 from bridge.pbx.freeswitch.connection import Reply
 from bridge.pbx.freeswitch.credentials import Credentials
@@ -292,7 +292,7 @@ class FreeSwitchPbx:
             case "CHANNEL_UNPARK" if not leg.moves and event["Answer-State"] != "hangup":
                 self._chores.put(partial(self._look_at, leg))
             case "CHANNEL_ANSWER":
-                leg.was_answered()
+                self._answered(leg)
             case "CHANNEL_BRIDGE":
                 self._taken_away(leg)
             case "CHANNEL_HOLD":
@@ -304,6 +304,10 @@ class FreeSwitchPbx:
                 leg.pressed(event["DTMF-Digit"], event["DTMF-Source"], int(at) if _NUMBER.fullmatch(at) else 0)
             case "CHANNEL_HANGUP":
                 self._hung_up(leg, event)
+
+    def _answered(self, leg: FreeSwitchLeg) -> None:
+        if leg.was_answered():
+            self._chores.put(partial(leg.hang_up, EndReason.CANCELLED), owed=True)
 
     def _hung_up(self, leg: FreeSwitchLeg, event: Event) -> None:
         status = event["variable_sip_term_status"] or event["variable_sip_invite_failure_status"]
@@ -449,7 +453,7 @@ class FreeSwitchPbx:
         match place(channel):
             case Place.OURS:
                 if channel["Answer-State"] == "answered":
-                    leg.was_answered()
+                    self._answered(leg)
             case Place.FALLBACK:
                 leg.fell_back()
                 self.let_go(leg)

@@ -111,6 +111,26 @@ async def test_given_an_answer_that_does_not_come_then_no_unicast_follows(
         assert all(command["call-command"] != "unicast" for command in server.named("sendmsg"))
 
 
+async def test_given_a_call_that_is_rejected_when_it_has_just_been_answered_then_it_ends_all_the_same(server: FreeSwitchServer) -> None:
+    """The caller was removed from the room in the moment of their answer: `respond` does nothing to an answered call."""
+    async with exchange(server) as on:
+        channel, leg = await on.call()
+        channel.answered = True
+        await leg.reject(486)
+        assert channel.unique_id in server.channels
+        channel.tell("CHANNEL_ANSWER")
+        assert (await leg.ended()).by is EndedBy.ROOMLINE
+        await until(lambda: channel.unique_id not in server.channels)
+
+
+async def test_given_an_answered_call_that_is_rejected_then_it_is_hung_up(server: FreeSwitchServer) -> None:
+    async with exchange(server) as on, a_node() as node:
+        channel, leg = await on.talking(node)
+        await leg.reject(486)
+        assert (await leg.ended()).by is EndedBy.ROOMLINE
+        assert channel.unique_id not in server.channels
+
+
 async def test_given_a_connected_call_when_connected_again_then_its_audio_moves(server: FreeSwitchServer) -> None:
     async with exchange(server) as on, a_node() as first, a_node() as second:
         channel, leg = await on.talking(first)
