@@ -2,12 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import structlog
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+from bridge.testing.priority import ahead_of_others
 
 _PBX = re.compile(r"\[(asterisk|freeswitch|scripted-freeswitch)\b")
 
@@ -18,6 +21,13 @@ class _ByFileAndPbx(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships n
     def _split_scope(self, nodeid: str) -> str:
         pbx = _PBX.search(nodeid)
         return nodeid.partition("::")[0] + (pbx[0] if pbx else "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # xdist's workers are of one session with who started them
+        ahead = ExitStack()
+        ahead.enter_context(ahead_of_others())
+        config.add_cleanup(ahead.close)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByFileAndPbx:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bridge.testing.priority import BEHIND, starting
+from bridge.testing.priority import has_started
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before a fork: dlopen between fork and exec may dead-lock
@@ -20,11 +20,6 @@ _LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before a fork: dlopen betwee
 
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _die_with_parent_and_stand_back() -> None:
-    _die_with_parent()
-    os.nice(BEHIND)
 
 
 class Child:
@@ -39,7 +34,6 @@ class Child:
 
     async def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        behind = starting()
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
@@ -50,11 +44,10 @@ class Child:
                 cwd=self._folder,
                 # A session of its own: Ctrl-C on the terminal reaches us alone, and we end it in order.
                 start_new_session=True,
-                # Between fork and exec it calls C functions that were loaded beforehand, and takes no lock.
-                preexec_fn=_die_with_parent if behind is None else _die_with_parent_and_stand_back,
+                # Between fork and exec it calls one C function that was loaded beforehand, and takes no lock.
+                preexec_fn=_die_with_parent,
             )
-        if behind is not None:
-            behind.append(self._process.pid)
+        has_started(self._process.pid)
 
     @property
     def pid(self) -> int:

@@ -1,6 +1,8 @@
-"""What starts stands back behind what carries sound already: the seconds of computing that a start takes are no calls' gaps.
+"""Who is first where the processors do not suffice: what hears and speaks for all callers, then what carries their sound, and last what
+only starts, whose seconds of computing are no calls' gaps.
 
-A process can come forward again only by root's will (or where RLIMIT_NICE allows it); for others every process is where it is.
+Linux shares the processors among sessions first (sched(7), autogroups), and each `Child` is one: so it is the session's value that is
+changed. Only root may do so as often as it takes; for others every session is where it is.
 """
 
 import contextlib
@@ -12,12 +14,15 @@ from pathlib import Path
 BEHIND = 10
 """How much nicer what starts is: it gets a tenth of the time of those beside it, and all of it where there is nobody."""
 
+AHEAD = -5
+"""How much less nice the tests' own session is: three times the share of one of the others."""
+
 _starting: ContextVar[list[int] | None] = ContextVar("starting", default=None)
 
 
 @contextlib.contextmanager
 def behind_others() -> Iterator[None]:
-    """Each process that this task starts meanwhile (`child.py`) stands back with all that come of it, until the end of the block."""
+    """Each session that this task starts meanwhile stands back until the end of the block."""
     started: list[int] = []
     token = _starting.set(started if os.geteuid() == 0 else None)
     try:
@@ -25,21 +30,32 @@ def behind_others() -> Iterator[None]:
     finally:
         _starting.reset(token)
         for pid in started:
-            _come_forward(pid)
+            _put(pid, 0)
 
 
-def starting() -> list[int] | None:
-    """Where to put the process id of what stands back (`os.nice(BEHIND)`); None where nothing does."""
-    return _starting.get()
+@contextlib.contextmanager
+def ahead_of_others() -> Iterator[None]:
+    """This process's session, in which every caller of every stack hears and speaks, until the end of the block."""
+    group = Path("/proc/self/autogroup")
+    if os.geteuid() != 0 or not group.exists():
+        yield
+        return
+    usual = int(group.read_text().split()[-1])
+    _put(os.getpid(), AHEAD)
+    try:
+        yield
+    finally:
+        _put(os.getpid(), usual)
 
 
-def _come_forward(pid: int) -> None:
-    """The process, each of its threads (to Linux each has a value of its own, setpriority(2)), and all that it has started. Who has ended
-    meanwhile is passed over."""
-    value = os.getpriority(os.PRIO_PROCESS, 0)
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, int(thread.name), value)
-                for child in (thread / "children").read_text().split():
-                    _come_forward(int(child))
+def has_started(pid: int) -> None:
+    """Said by `child.py` of each process with a session of its own."""
+    started = _starting.get()
+    if started is not None:
+        started.append(pid)
+        _put(pid, BEHIND)
+
+
+def _put(pid: int, nice: int) -> None:
+    with contextlib.suppress(OSError):  # it has ended meanwhile, or this kernel knows no such groups
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))

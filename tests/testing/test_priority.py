@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,42 +11,46 @@ import pytest
 from bridge.testing.child import Child
 from bridge.testing.priority import BEHIND, behind_others
 
-PARENT = (
-    "import subprocess,threading,time\n"
-    "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
-    "child = subprocess.Popen(['sleep', '60'])\nprint('up', flush=True)\ntime.sleep(60)"
-)
+PARENT = "import subprocess,time\nchild = subprocess.Popen(['sleep', '60'])\nprint(child.pid, flush=True)\ntime.sleep(60)"
 
-USUAL = os.getpriority(os.PRIO_PROCESS, 0)
+ROOT = Path(__file__).parents[2]
+
+GROUP = Path("/proc/self/autogroup")
 
 
-def nices_of(pid: int) -> list[int]:
-    return [os.getpriority(os.PRIO_PROCESS, int(thread.name)) for thread in Path(f"/proc/{pid}/task").iterdir()]
+def nice_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1])
 
 
-async def family(child: Child) -> tuple[list[int], list[int]]:
+async def family(child: Child) -> tuple[int, int]:
     """Those of the process and of its child, once both are there."""
-    while child.output() != "up\n":
+    while not (said := child.output()).endswith("\n"):
         assert child.running
         await asyncio.sleep(0.02)
-    (grandchild,) = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()  # noqa: ASYNC240  (no disk's)
-    return nices_of(child.pid), nices_of(int(grandchild))
+    return nice_of(child.pid), nice_of(int(said))
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's processes may come forward")
+@pytest.mark.skipif(os.geteuid() != 0 or not GROUP.exists(), reason="only root's sessions may come forward, where Linux has groups of them")
 async def test_given_a_start_then_all_of_it_stands_back_until_it_is_over(tmp_path: Path) -> None:
-    command, behind = [sys.executable, "-c", PARENT], USUAL + BEHIND
-    async with Child(command, log=tmp_path / "before") as before, Child(command, log=tmp_path / "log") as beside:
-        child = Child(command, log=tmp_path / "child")
-        try:
-            with behind_others():
-                await asyncio.create_task(child.start())  # as in a group of tasks
-                assert await family(child) == ([behind, behind], [behind])
-                assert nices_of(os.getpid())[0] == USUAL
-            assert await family(child) == ([USUAL, USUAL], [USUAL])
-            assert await family(before) == await family(beside) == ([USUAL, USUAL], [USUAL])
-        finally:
-            await child.kill()
+    command, ours = [sys.executable, "-c", PARENT], nice_of(os.getpid())
+    async with Child(command, log=tmp_path / "before") as before, Child(command, log=tmp_path / "child") as child:
+        await child.kill()
+        child.log.unlink()
+        with behind_others():
+            await asyncio.create_task(child.start())  # as in a group of tasks
+            assert await family(child) == (BEHIND, BEHIND)
+        assert await family(child) == (0, 0)
+        assert (await family(before), nice_of(os.getpid())) == ((0, 0), ours), "who was there before is where they were"
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not GROUP.exists(), reason="as above")
+def test_given_the_tests_own_session_then_it_is_ahead_and_back_afterwards(tmp_path: Path) -> None:
+    inner = tmp_path / "test_it.py"
+    inner.write_text("from pathlib import Path\ndef test_it():\n    assert Path('/proc/self/autogroup').read_text().endswith(' -5\\n')\n")
+    asked = f"{sys.executable} -m pytest -q -c {ROOT}/pyproject.toml -p tests.conftest {inner}"
+    command = f"echo 3 > /proc/self/autogroup; {asked} && cat /proc/self/autogroup"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, start_new_session=True, check=True)
+    assert done.stdout.endswith(" nice 3\n")
 
 
 async def test_given_one_that_ends_while_it_starts_then_nobody_minds(tmp_path: Path) -> None:
