@@ -22,7 +22,8 @@ from bridge.model.record import CallRecord
 from bridge.testing.child import Child
 from bridge.testing.priority import behind_others
 
-_READY_WITHIN = 20.0
+_READY_WITHIN, _GONE_WITHIN = 20.0, 10.0
+"""Seconds."""
 
 
 class ServerFailed(RoomlineError):  # noqa: N818  (the text is the log's last lines)
@@ -107,11 +108,14 @@ class Server:
                     found.append(int(entry.name))
         return sorted(found)
 
-    def end_workers(self) -> None:
-        """SIGKILL: they would go on with their calls for a while otherwise."""
-        for pid in self.workers():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    async def end_workers(self) -> None:
+        """SIGKILL: they would go on with their calls for a while otherwise. Returns when they are gone. Raises TimeoutError."""
+        async with asyncio.timeout(_GONE_WITHIN):
+            while workers := self.workers():
+                for pid in workers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(0.02)
 
     async def kill(self) -> None:
         """SIGKILL: the death that no process can prepare for."""

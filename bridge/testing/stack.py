@@ -116,7 +116,7 @@ class Stack:
             raise errors.exceptions[0] from None
         config, store = self._write_configuration()
         self.server = Server(config, store, self.pbx, self.folder / "roomline.log", self._program)
-        self._left.callback(self.server.end_workers)
+        self._left.push_async_callback(self.server.end_workers)
         self._left.push_async_callback(self.server.stop)
         if self._with_server:
             self._progress("starting Roomline")

@@ -106,7 +106,7 @@ class Operator:
         """The server, and its nodes."""
         if self._running is not None:
             await self.stack.server.stop()
-            self.stack.server.end_workers()
+            await self.stack.server.end_workers()
             self._running = None
 
     async def carries_nothing(self, *, joining: bool = True, within: float = 25.0) -> None:
