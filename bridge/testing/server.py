@@ -64,13 +64,13 @@ class Server:
         return self.child.pid
 
     async def start(self) -> None:
-        """Returns once its heart beats in the PBX. Raises ServerFailed with its last words. A second start appends to the same log; callers
-        may wait for it, and it does not stand back behind anybody."""
-        with behind_others() if self._child is None else contextlib.nullcontext():
-            await self._start()
-
-    async def _start(self) -> None:
+        """Returns once its heart beats in the PBX. Raises ServerFailed with its last words. A second start appends to the same log. Where
+        another one has commanded the PBX before, its callers wait for this one, which then stands back behind nobody."""
         before = await self._controller()
+        with contextlib.nullcontext() if before else behind_others():
+            await self._start(before)
+
+    async def _start(self, before: str) -> None:
         command = [*(self._program or (sys.executable, "-m", "bridge")), "serve", "--config", str(self.config)]
         # The file alone configures it: no ROOMLINE_… of whoever runs the tests; and another installation finds no modules of this one.
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ROOMLINE_")}
