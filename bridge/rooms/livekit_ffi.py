@@ -173,6 +173,8 @@ class ShortCutSpeaker:
     async def close(self) -> None:
         self._closed = True
         await self._source.aclose()
+        # The track holds the source, with a thread of its own, for as long as Python's collector lets it lie about.
+        self._track._ffi_handle.dispose()
 
 
 class ShortCutListener:

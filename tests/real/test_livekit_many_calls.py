@@ -20,7 +20,7 @@ MEMORY_PER_CALL = 750_000
 """Bytes. LiveKit's SDK loses 0.55 MB with each room it has joined (docs/performance.md); `media.recycle_after` is what ends that."""
 
 THREADS, FILES = 16, 16
-"""More than after the first calls: what ends late, not what grows."""
+"""More than after the first calls: what ends late, not what grows. Each call has a thread in the SDK for its own sound."""
 
 SETTLED, SETTLED_AT_LAST = 12.0, 60.0
 """Seconds: a session that is left within moments of its join lives on in the SDK for ten, and for more on a busy machine."""
