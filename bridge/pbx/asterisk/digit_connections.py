@@ -8,8 +8,13 @@ it). So each digit that sounds has a connection of its own.
 import asyncio
 from typing import Final
 
-from bridge.pbx.asterisk.options import WireOptions
-from bridge.pbx.asterisk.wire import Answer, GuardedProtocol, Headers, ask, connect
+import structlog
+
+from bridge.errors import Unavailable
+from bridge.pbx.asterisk.options import AsteriskOptions
+from bridge.pbx.asterisk.wire import Answer, GuardedProtocol, Headers, Wire, ask, connect
+
+log = structlog.get_logger(__name__)
 
 MOST: Final = 32
 """Digits that sound at a time; one more waits for the end of one of them."""
@@ -21,16 +26,22 @@ KEPT: Final = 3.0
 class DigitConnections:
     """Made as they are needed, and closed by `close`."""
 
-    def __init__(self, options: WireOptions) -> None:
-        self._options = options
+    def __init__(self, options: AsteriskOptions, wire: Wire) -> None:
+        """`wire`: by which digits go where the manager lets a user in only once."""
+        self._name = options.name
+        self._options = options.wire()
+        self._wire = wire
         self._room = asyncio.Semaphore(MOST)
         self._idle: dict[GuardedProtocol, asyncio.TimerHandle] = {}
+        self._said_only_once = False
 
     async def play(self, channel: str, digit: str, seconds: float) -> Answer:
-        """Returns when the digit has sounded. Raises Unavailable, among other things where the manager lets a user in only once."""
+        """Returns when the digit has sounded. Raises Unavailable."""
+        headers: Headers = {"Channel": channel, "Digit": digit, "Duration": round(seconds * 1000)}
         async with self._room:
-            protocol = self._take() or await connect(self._options, events=False)
-            headers: Headers = {"Channel": channel, "Digit": digit, "Duration": round(seconds * 1000)}
+            protocol = self._take() or await self._connect()
+            if protocol is None:
+                return await self._wire.action("PlayDTMF", headers)
             try:
                 answer = await ask(protocol, "PlayDTMF", headers, self._options.action_timeout)
             except BaseException:
@@ -38,6 +49,18 @@ class DigitConnections:
                 raise
             self._idle[protocol] = asyncio.get_running_loop().call_later(KEPT, self._let_go, protocol)
             return answer
+
+    async def _connect(self) -> GuardedProtocol | None:
+        """None where there is no further one beside the wire's."""
+        try:
+            return await connect(self._options, events=False)
+        except Unavailable as error:
+            if not self._wire.connected:
+                raise
+            if not self._said_only_once:
+                self._said_only_once = True
+                log.warning("digits to phones hold up what else is said to the PBX: no second connection", pbx=self._name, error=str(error))
+            return None
 
     def close(self) -> None:
         for protocol in list(self._idle):

@@ -53,8 +53,7 @@ class AsteriskPbx:
     def __init__(self, options: AsteriskOptions) -> None:
         self._options = options
         self._wire = Wire(options.wire())
-        self._digits = DigitConnections(options.wire())
-        self._said_one_connection = False
+        self._digits = DigitConnections(options, self._wire)
         self._credentials = Credentials(options.ari, options.name) if options.ari is not None else None
         self._refusals = Refusals()
         self._legs: dict[str, AsteriskLeg] = {}
@@ -155,15 +154,7 @@ class AsteriskPbx:
         return await self._wire.action(action, headers)
 
     async def play_digit(self, channel: str, digit: str, seconds: float) -> Answer:
-        try:
-            return await self._digits.play(channel, digit, seconds)
-        except Unavailable as error:
-            if not self._wire.connected:
-                raise
-            if not self._said_one_connection:
-                self._said_one_connection = True
-                log.warning("digits to phones hold up what else is said to the PBX: no second connection", pbx=self.name, error=str(error))
-            return await self._wire.action("PlayDTMF", {"Channel": channel, "Digit": digit, "Duration": round(seconds * 1000)})
+        return await self._digits.play(channel, digit, seconds)
 
     # Events, in order
 

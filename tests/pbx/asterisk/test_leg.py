@@ -186,6 +186,16 @@ async def test_given_a_manager_that_lets_nobody_in_twice_then_digits_go_by_the_c
         assert {action.connection for action in server.named("PlayDTMF")} == {1}
 
 
+async def test_given_a_digit_whose_answer_does_not_come_then_it_is_not_sent_again(server: AmiServer) -> None:
+    """It may have sounded; and the connection that commands has nothing to do with it."""
+    async with exchange(server) as on:
+        _, leg = await on.call()
+        server.script("PlayDTMF", silence)
+        with pytest.raises(Unavailable, match="not answered"):
+            await leg.send_digits("1")
+        assert [action.connection for action in server.named("PlayDTMF")] == [2]
+
+
 async def test_given_connections_that_are_lost_between_two_digits_then_the_next_one_has_a_new_one(server: AmiServer) -> None:
     async with exchange(server) as on:
         _, leg = await on.call()
