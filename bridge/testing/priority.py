@@ -2,7 +2,8 @@
 only starts, whose seconds of computing are no calls' gaps.
 
 Linux shares the processors among sessions first (sched(7), autogroups), and each `Child` is one: so it is the session's value that is
-changed. Only root may do so as often as it takes; for others every session is where it is.
+changed. Only root may do so as often as it takes; for others every session is where it is. So it is for a session in no group, such as a
+container's first one can be (the file is empty then): each of its processes counts as much as a whole group, which is well enough.
 """
 
 import contextlib
@@ -36,16 +37,29 @@ def behind_others() -> Iterator[None]:
 @contextlib.contextmanager
 def ahead_of_others() -> Iterator[None]:
     """This process's session, in which every caller of every stack hears and speaks, until the end of the block."""
-    group = Path("/proc/self/autogroup")
-    if os.geteuid() != 0 or not group.exists():
+    usual = nice_of(os.getpid())
+    if os.geteuid() != 0 or usual is None:
         yield
         return
-    usual = int(group.read_text().split()[-1])
     _put(os.getpid(), AHEAD)
     try:
         yield
     finally:
         _put(os.getpid(), usual)
+
+
+def nice_of(pid: int) -> int | None:
+    """The value of this process's session; None where it is in no group."""
+    try:
+        said = group_of(pid).read_text().split()  # "/autogroup-5705 nice 0"
+    except OSError:
+        return None
+    return int(said[-1]) if said else None
+
+
+def group_of(pid: int) -> Path:
+    """Where Linux says which group of sessions a process is in, and takes another value for it."""
+    return Path(f"/proc/{pid}/autogroup")
 
 
 def has_started(pid: int) -> None:
@@ -58,4 +72,4 @@ def has_started(pid: int) -> None:
 
 def _put(pid: int, nice: int) -> None:
     with contextlib.suppress(OSError):  # it has ended meanwhile, or this kernel knows no such groups
-        Path(f"/proc/{pid}/autogroup").write_text(str(nice))
+        group_of(pid).write_text(str(nice))
