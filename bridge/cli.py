@@ -1,5 +1,8 @@
 """The command line: `roomline serve | node | check | explain | calls | hangup | transfer | token | import | export | files | version`. What
-`import` and `export` do is `cli_objects.py`'s; what is asked of the server that runs, `cli_control.py`'s."""
+`import` and `export` do is `cli_objects.py`'s; what is asked of the server that runs, `cli_control.py`'s.
+
+Each command loads what it needs and nothing else: phones ring while a server or a node starts.
+"""
 
 import asyncio
 import json
@@ -14,27 +17,13 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from bridge import cli_control
-from bridge.app import serve as serve_until_stopped
-from bridge.call.registry import random_letters
-from bridge.cli_objects import SourceArgument, check_objects, export_objects, import_objects, own_objects
 from bridge.configuration import is_readable_by_others
-from bridge.dispatch.explain import explain as explain_call
 from bridge.errors import ConfigurationError, RoomlineError, Superseded, Unavailable
 from bridge.logs import setup_logs
-from bridge.media.prompts import Prompts
-from bridge.model.caller import Caller
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.finding import Finding
 from bridge.model.record import CallRecord
-from bridge.node_app import serve_node
-from bridge.pbx_kinds import check_pbx
-from bridge.rooms.livekit_check import check_livekit
 from bridge.settings import Loaded, Settings
-from bridge.shipped import copy_shipped, shipped_folders
-from bridge.store.inventory import directory_of, inbound_trunks
-from bridge.store.port import Inventory
-from bridge.store.sqlite import SqliteStore
 
 SUPERSEDED = 3
 """Exit status of a server that a newer one has replaced: to be started again by nobody (systemd: RestartPreventExitStatus=3)."""
@@ -57,6 +46,14 @@ ConfigOption = Annotated[
     ),
 ]
 CallArgument = Annotated[str, typer.Argument(metavar="CALL", help="its id, as `roomline calls --live` shows it")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|URL",
+        help="a file of `roomline export`, a roomline.yaml, a store (sqlite:///PATH, redis://…), or LiveKit's address (wss://…; its key "
+        "from LIVEKIT_API_KEY and LIVEKIT_API_SECRET)",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="for machines")]
 
 
@@ -86,6 +83,8 @@ def serve(config: ConfigOption = None) -> None:
     Calls that are up then stay up in the PBX, and the server that starts next goes on with them (`calls.drain` ends them instead). SIGHUP
     reads trunks, rules and numbers anew. Exit status 3: a newer server has taken everything over.
     """
+    from bridge.app import serve as serve_until_stopped
+
     loaded = _load(config).sound()
     setup_logs(loaded.settings.log.level, loaded.settings.log.format)
     try:
@@ -104,6 +103,8 @@ def node(
 
     It goes on with its calls while servers come and go. SIGTERM: no further calls; it ends with its last one.
     """
+    from bridge.node_app import serve_node
+
     loaded = _load(config).sound()
     if place >= loaded.settings.workers:
         raise ConfigurationError(f"there is no worker {place}: media.workers is {loaded.settings.workers}")
@@ -118,6 +119,11 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Read the configuration, ask the PBX and LiveKit, and say what is wrong and what to do. Exit status 0: calls can come."""
+    from bridge.cli_objects import check_objects, own_objects
+    from bridge.pbx_kinds import check_pbx
+    from bridge.store.inventory import inbound_trunks
+    from bridge.store.port import Inventory
+
     setup_logs("error", "text")
     loaded = _load(config)
     findings = [Finding(False, sentence) for sentence in loaded.errors]
@@ -142,6 +148,8 @@ def check(
             found = asyncio.run(check_pbx(pbx, credentials, serves_directory=loaded.settings.api.directory is not None))
             findings += [Finding(finding.ok, f"{pbx.name}: {finding.text}", finding.todo) for finding in found]
         if loaded.settings.rooms.kind == "livekit":
+            from bridge.rooms.livekit_check import check_livekit
+
             findings += asyncio.run(check_livekit(loaded.settings.rooms.access()))
     ok = all(finding.ok is not False for finding in findings)
     if as_json:
@@ -168,6 +176,12 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Why does a call go where it goes? Every trunk and rule in order of priority, with the field that does not fit."""
+    from bridge.call.registry import random_letters
+    from bridge.cli_objects import own_objects
+    from bridge.dispatch.explain import explain as explain_call
+    from bridge.model.caller import Caller
+    from bridge.store.inventory import directory_of
+
     loaded = _load(config)
     entered = _read_pin() if pin == "-" else pin
     told = Caller(number=caller, called=called, source_address=source, host=host, trunk_id=trunk)
@@ -191,6 +205,8 @@ def calls(
     """The calls that ended last, and why; or those that are up."""
     loaded = _load(config)
     if live:
+        from bridge import cli_control
+
         for call in cli_control.live_calls(loaded)[-limit:]:
             line = cli_control.live_call_line(call, _moment(call.started_at), time.time() - call.started_at)
             typer.echo(call.to_json() if as_json else line)
@@ -202,6 +218,8 @@ def calls(
 @cli.command(epilog="Example: roomline hangup SCL_2bTgFjGmZkfL")
 def hangup(call_id: CallArgument, config: ConfigOption = None) -> None:
     """End a call that is up."""
+    from bridge import cli_control
+
     cli_control.hang_up(_load(config), call_id)
 
 
@@ -214,6 +232,8 @@ def transfer(
     ringing_timeout: Annotated[float, typer.Option("--ringing-timeout", min=1, help="seconds for somebody to take the call")] = 30.0,
 ) -> None:
     """Hand a caller on to somebody else. Where nobody takes the call, they are back in their room."""
+    from bridge import cli_control
+
     cli_control.hand_on(_load(config), call_id, to, dial_tone=dial_tone, ringing_timeout=ringing_timeout)
     typer.echo(f"{call_id} is handed on to {to}")
 
@@ -232,6 +252,8 @@ def token(
 
     Who has it may do what it grants until it ends: it cannot be taken back.
     """
+    from bridge import cli_control
+
     grants = cli_control.grants_of(admin=admin, call=call, room=room, identity=identity)
     typer.echo(cli_control.token(_load(config), grants, ttl, key))
 
@@ -249,6 +271,8 @@ def import_(
     The plan is shown first: new, changed, the same, and skipped, with the reason. What is there and not in the source stays. A second time
     changes nothing.
     """
+    from bridge.cli_objects import import_objects
+
     setup_logs("warning", "text")
     import_objects(_load(config), source, dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -261,6 +285,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write trunks, rules and numbers as YAML, with their passwords and PINs: all that decides calls."""
+    from bridge.cli_objects import export_objects
+
     setup_logs("warning", "text")
     export_objects(_load(config), source, target, as_json=as_json)
 
@@ -271,6 +297,8 @@ def files(
     target: Annotated[Path | None, typer.Option("--to", help="copy them there; a file of yours is never overwritten")] = None,
 ) -> None:
     """What ships with Roomline for your PBX and for systemd, and where it lies."""
+    from bridge.shipped import copy_shipped, shipped_folders
+
     folders = shipped_folders()
     if name is not None and target is not None:
         written = copy_shipped(name, target)
@@ -285,6 +313,8 @@ def files(
 
 
 async def _records(loaded: Loaded, limit: int) -> list[CallRecord]:
+    from bridge.store.sqlite import SqliteStore
+
     async with SqliteStore(loaded.settings.records_path) as store:
         return list(await store.records(limit))
 
@@ -311,6 +341,8 @@ def _load(config: Path | None) -> Loaded:
 
 
 def _check_files(loaded: Loaded) -> list[Finding]:
+    from bridge.media.prompts import Prompts
+
     findings: list[Finding] = []
     if loaded.file.literal_secrets and is_readable_by_others(loaded.file.path):
         todo = f"chmod 600 {loaded.file.path}"

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -17,7 +16,7 @@ from bridge.errors import ConfigurationError
 from bridge.livekit_objects import read_livekit
 from bridge.model.finding import Finding
 from bridge.objects import configured_objects, contents_of, open_objects, open_store, problems_together
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.settings import LIVEKIT_VARIABLES, SQLITE, Loaded
 from bridge.store.exchange import Fate, Plan, from_data, plan, to_text
 from bridge.store.port import Edit, Inventory
@@ -143,13 +142,3 @@ def _write_privately(target: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-SourceArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="FILE|URL",
-        help="a file of `roomline export`, a roomline.yaml, a store (sqlite:///PATH, redis://…), or LiveKit's address (wss://…; its key "
-        "from LIVEKIT_API_KEY and LIVEKIT_API_SECRET)",
-    ),
-]

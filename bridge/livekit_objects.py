@@ -13,7 +13,7 @@ from livekit.protocol.sip import ListSIPDispatchRuleRequest, ListSIPInboundTrunk
 from bridge.errors import Unavailable
 from bridge.model.rule import DispatchRule
 from bridge.model.trunk import InboundTrunk, OutboundTrunk
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.store.inventory import edited
 from bridge.store.port import Edit, Inventory, StoredObject
 from bridge.store.protobuf import NotUnderstood, of_message

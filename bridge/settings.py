@@ -22,26 +22,22 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from bridge.api.directory import DirectoryOptions
-from bridge.call.pin import PinOptions
-from bridge.call.registry import RegistryOptions
-from bridge.call.throttle import Bucket, ThrottleOptions
-from bridge.call.world import StoryOptions
+from bridge.api.options import DirectoryOptions
+from bridge.call.options import Bucket, PinOptions, RegistryOptions, StoryOptions, ThrottleOptions
 from bridge.configuration import ConfigurationFile, Place, dotted, read_configuration, undotted
 from bridge.dispatch.addresses import parse_address, parse_mask
 from bridge.dispatch.conflicts import Problem, Severity, problems
 from bridge.dispatch.directory import Directory, UnknownTrunks
 from bridge.errors import ConfigurationError
-from bridge.media.node import NodeOptions
-from bridge.media.unicast import is_private
+from bridge.media.options import NodeOptions
+from bridge.model.media_address import is_private
 from bridge.model.phone_number import PhoneNumber
 from bridge.model.rule import DispatchRule
 from bridge.model.target import AllowedTargets
 from bridge.model.trunk import InboundTrunk
 from bridge.model.validation import InvalidObject, check_inbound_trunk
 from bridge.pbx_kinds import PBX_SECTIONS, PbxSection
-from bridge.rooms.builtin import BuiltIn, BuiltInKind
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import BuiltIn, BuiltInKind, LiveKitAccess
 from bridge.sections import Part
 
 LIVEKIT_VARIABLES: Final = {"url": "LIVEKIT_URL", "key": "LIVEKIT_API_KEY", "secret": "LIVEKIT_API_SECRET"}

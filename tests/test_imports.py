@@ -42,6 +42,21 @@ def test_given_a_server_then_what_talks_to_a_freeswitch_or_a_redis_is_loaded_onl
     assert said.stdout.strip() == loaded
 
 
+@pytest.mark.parametrize(
+    ("modules", "not_loaded"),
+    [
+        ("bridge.cli", ["aiohttp", "numpy", "google", "livekit", "prometheus_client", "sqlite3"]),
+        ("bridge.cli, bridge.node_app", ["aiohttp", "google", "livekit", "sqlite3"]),
+    ],
+    ids=["command line", "node"],
+)
+def test_given_a_start_then_what_it_has_no_use_for_is_not_loaded(modules: str, not_loaded: list[str]) -> None:
+    """Phones ring meanwhile, for five seconds at the most."""
+    code = f"import sys, {modules}\nprint([name for name in {not_loaded} if name in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+
+
 def test_given_a_new_module_then_the_rule_on_who_knows_of_freeswitch_holds_for_it_too() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     (rule,) = (contract for contract in contracts if contract["name"].startswith("nothing knows of FreeSWITCH"))

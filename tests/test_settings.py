@@ -8,7 +8,7 @@ from bridge.dispatch.directory import UnknownTrunks
 from bridge.errors import ConfigurationError
 from bridge.pbx.asterisk.section import Asterisk
 from bridge.pbx.freeswitch.options import FreeSwitchOptions
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.settings import Loaded, Settings
 
 PBX = 'pbx:\n  - {name: hq, ami: {secret: "x"}}\n'

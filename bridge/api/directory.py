@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
@@ -20,6 +19,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 import structlog
 from aiohttp import web
 
+from bridge.api.options import DirectoryOptions
 from bridge.dispatch.addresses import match_mask
 from bridge.model.credentials import TrunkCredentials
 from bridge.model.numbers import normalize_number
@@ -46,15 +46,6 @@ _NOT_FOUND: Final = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n'
     b'<document type="freeswitch/xml"><section name="result"><result status="not found"/></section></document>'
 )
-
-
-@dataclass(frozen=True, slots=True)
-class DirectoryOptions:
-    """Who may ask: a secret, which is the password in the binding's `gateway-credentials` (its user is any), and the FreeSWITCHes'
-    addresses or networks."""
-
-    secret: str = field(repr=False)
-    peers: tuple[str, ...] = ("127.0.0.0/8", "::1")
 
 
 class Directory:

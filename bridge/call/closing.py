@@ -9,9 +9,10 @@ import structlog
 from bridge.call import attributes
 from bridge.call.commands import connect
 from bridge.call.live import Call
+from bridge.call.options import StoryOptions
 from bridge.call.over import CallOver
 from bridge.call.waiting import first_of
-from bridge.call.world import StoryOptions, Surroundings
+from bridge.call.world import Surroundings
 from bridge.dispatch.trace import Trace
 from bridge.errors import LegGone, Superseded, Unavailable
 from bridge.media.port import Clip

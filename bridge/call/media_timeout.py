@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from bridge.call.clock import Clock
 from bridge.call.live import Call
+from bridge.call.options import StoryOptions
 from bridge.call.over import CallOver
-from bridge.call.world import StoryOptions
 from bridge.errors import Unavailable
 from bridge.model.ending import EndReason
 

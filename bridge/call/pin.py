@@ -10,19 +10,12 @@ Rules: livekit-sip-semantics.md §3.3, with the time limits and attempts that do
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bridge.call.options import PinOptions
+
 MAX_LENGTH = 16
 """Characters before `#`; the next one fails the entry (§3.3 step 3)."""
 
 _KEYS = {key: key.lower() for key in "0123456789*abcdABCD"}
-
-
-@dataclass(frozen=True, slots=True)
-class PinOptions:
-    """How the dialogue goes. Seconds are counted from the end of the prompt to the first key, then from key to key."""
-
-    attempts: int = 1
-    first_digit_timeout: float = 10.0
-    digit_timeout: float = 5.0
 
 
 class Failure(Enum):

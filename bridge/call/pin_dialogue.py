@@ -8,8 +8,9 @@ import structlog
 from bridge.call.clock import Clock
 from bridge.call.commands import remember
 from bridge.call.live import AskAgain, Call, PromptEnded
+from bridge.call.options import PinOptions
 from bridge.call.over import CallOver
-from bridge.call.pin import Entered, Failure, PinEntry, PinOptions
+from bridge.call.pin import Entered, Failure, PinEntry
 from bridge.call.throttle import Guess, Throttle
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse
 from bridge.media.port import Clip, ClipName, Sound

@@ -6,7 +6,6 @@ Each PBX's legs are taken here and each becomes a story of its own; a story's fa
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from bridge.call.clock import Clock
 from bridge.call.handing_on import Transfer
 from bridge.call.live import Call, HangUp, Progress
+from bridge.call.options import RegistryOptions
 from bridge.call.session import Story, open_call
 from bridge.errors import RoomlineError, Superseded, Unavailable
 from bridge.media.port import Node, Sound
@@ -45,14 +45,6 @@ class NoRoom(RoomlineError):  # noqa: N818  (an answer, not a fault)
 
 class NoSuchCall(RoomlineError):  # noqa: N818  (an answer, not a fault)
     """No live call has this id."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """`call_limit`: calls at the same time; over it a new one gets 503 or the fallback. `outgoing_limit`: of them, calls of ours."""
-
-    call_limit: int = 100
-    outgoing_limit: int = 10
 
 
 def random_letters() -> str:

@@ -17,10 +17,11 @@ from bridge.call import attributes
 from bridge.call.closing import Closing
 from bridge.call.commands import command, connect, remember
 from bridge.call.live import Call
+from bridge.call.options import StoryOptions
 from bridge.call.over import CallOver, causes, leg_ended, room_failed
 from bridge.call.pin_dialogue import PinDialogue
 from bridge.call.watchers import Watchers
-from bridge.call.world import StoryOptions, Surroundings
+from bridge.call.world import Surroundings
 from bridge.dispatch.outcome import Accept, AskPin, Decision, Refuse, Verdict, VerdictKind
 from bridge.errors import LegGone, NodeGone, Superseded, Unavailable
 from bridge.media.port import Clip, ClipName, Seat, Sound

@@ -9,11 +9,12 @@ One source address has 10 at once and one a minute: enough for a carrier's addre
 a script.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
 from bridge.call.clock import Clock
+from bridge.call.options import Bucket, ThrottleOptions
 from bridge.errors import Unavailable
 from bridge.store.port import Level, Tries
 
@@ -24,23 +25,6 @@ KEY_LENGTH = 128
 """Characters of a key: a called number of 64 KB is not worth more."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """`burst` guesses at once, then one each `refill` seconds."""
-
-    burst: int
-    refill: float
-
-
-@dataclass(frozen=True, slots=True)
-class ThrottleOptions:
-    """The limits of wrong PINs, by what they are counted for."""
-
-    source: Bucket = field(default_factory=lambda: Bucket(10, 60.0))
-    called: Bucket = field(default_factory=lambda: Bucket(20, 120.0))
-    rule: Bucket = field(default_factory=lambda: Bucket(20, 300.0))
 
 
 @dataclass(frozen=True, slots=True)

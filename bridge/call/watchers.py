@@ -13,9 +13,10 @@ from bridge.call.commands import connect
 from bridge.call.handing_on import HandingOn, Transfer
 from bridge.call.live import AskAgain, Call, HangUp
 from bridge.call.media_timeout import MediaTimeout
+from bridge.call.options import StoryOptions
 from bridge.call.over import CallOver, leg_ended, room_failed
 from bridge.call.waiting import first_of
-from bridge.call.world import StoryOptions, Surroundings
+from bridge.call.world import Surroundings
 from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import Clip, ClipName, Seat, Sound
 from bridge.model.ending import EndedBy, EndReason

@@ -7,7 +7,6 @@ The node takes no decision; which call is where is told to it through `bridge.me
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +19,7 @@ from bridge.media.clock import Beat
 from bridge.media.figures import Figures
 from bridge.media.frames import samples_per_frame
 from bridge.media.line import LineEnded
+from bridge.media.options import NodeOptions
 from bridge.media.port import NodeLoad
 from bridge.media.reception import Reception
 from bridge.media.sound import NodeSound
@@ -30,24 +30,6 @@ from bridge.rooms.port import RoomService
 log = structlog.get_logger(__name__)
 
 _BEATS_PER_SWEEP = 10
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """Where and how much. Times in seconds."""
-
-    host: str = "127.0.0.1"
-    port: int = 9092
-    """0: any free one."""
-    public_host: str = ""
-    """What the PBX is told to connect to, where that is not `host` (listening on 0.0.0.0, say)."""
-    max_calls: int = 200
-    connect_timeout: float = 5.0
-    """How long an invitation stands, and how long a connection may stay silent about who it is."""
-    recycle_after: int | None = None
-    """Calls after which it is worn (`NodeLoad`). None: never."""
-    seat_grace: float | None = None
-    """After this long without the PBX a sound gives up its seat, while nobody decides for it (`InProcessNode.unattended`). None: never."""
 
 
 class InProcessNode:

@@ -22,7 +22,7 @@ from bridge.media.line import LineEnded
 from bridge.media.packing import SIZES, Packing, likely_rate, nearest_rate
 from bridge.media.sparse_log import SparseLog
 from bridge.media.waiting_frames import WaitingFrames
-from bridge.model.media_address import Datagrams, MediaAddress
+from bridge.model.media_address import Datagrams, MediaAddress, is_private
 
 MOST_OWED: Final = QUEUE_FRAMES
 """Datagrams that came and were not yet answered by one of ours. Above that they are forgotten: no burst makes up for them."""
@@ -295,11 +295,6 @@ class UnicastReception:
         del self._announced[announcement.socket.fileno()]
         asyncio.get_running_loop().remove_reader(announcement.socket.fileno())
         return announcement.socket
-
-
-def is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Loopback counts; every address at once (0.0.0.0) does not."""
-    return not address.is_unspecified and (address.is_private or address.is_loopback)
 
 
 async def private_address(host: str) -> str:

@@ -1,5 +1,6 @@
 """Where a PBX shall send a call's audio, and how it travels."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,3 +34,8 @@ class MediaAddress:
     token: str
     rate: int
     carriage: Carriage = Stream()
+
+
+def is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Loopback counts; every address at once (0.0.0.0) does not."""
+    return not address.is_unspecified and (address.is_private or address.is_loopback)

@@ -5,36 +5,10 @@ They hear phones only, not one another: two echoes in one room would ring up to 
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 from bridge.media.frames import FRAMES_PER_SECOND, Frames
-
-
-class BuiltInKind(StrEnum):
-    """What a built-in participant does."""
-
-    ECHO = "echo"  # says what it hears; publishes as soon as somebody is there
-    ANNOUNCER = "announcer"  # publishes after `delay`, then says its text to whoever listens
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltIn:
-    """A participant that is in every room whose name matches `rooms`, a glob (`demo-*`, case matters).
-
-    `delay` in seconds: how much later the echo says what it heard (0: on the next beat, as soon as anybody could), or how long
-    after the first phone came the announcer publishes. `loop`: the announcer begins anew at its end.
-    """
-
-    rooms: str
-    kind: BuiltInKind
-    delay: float = 0.0
-    loop: bool = False
-
-    def is_in(self, room_name: str) -> bool:
-        return fnmatchcase(room_name, self.rooms)
+from bridge.rooms.options import BuiltIn, BuiltInKind
 
 
 class Voice(Protocol):

@@ -18,7 +18,7 @@ from bridge.model.ticket import RoomTicket
 from bridge.rooms.livekit_audio import AudioWay
 from bridge.rooms.livekit_lookup import LiveKitLookup, where
 from bridge.rooms.livekit_seat import LiveKitSeat, SeatOptions
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 
 WATCH_EVERY: Final = 1.0
 """Seconds from one look at LiveKit to the next, while somebody waits for company or hears nothing."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bridge.errors import Unavailable
 from bridge.model.finding import Finding
 from bridge.rooms.livekit_lookup import LiveKitLookup, where
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 
 _WAY_THERE = "start LiveKit, or compare rooms.url with its address; from this host, `curl` of that address says OK"
 _WAY_IN = "compare rooms.key and rooms.secret with LiveKit's `keys`, and the two hosts' clocks"

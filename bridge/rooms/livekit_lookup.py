@@ -21,7 +21,8 @@ from livekit.protocol.room import ListParticipantsRequest, ListRoomsRequest
 
 from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
-from bridge.rooms.livekit_token import SKEW, LiveKitAccess, list_token, look_token
+from bridge.rooms.livekit_token import SKEW, list_token, look_token
+from bridge.rooms.options import LiveKitAccess
 
 LIMIT: Final = 3.0
 """Seconds for one question: livekit-sip's limit for its lookups (§2.7), and well inside the 5 s that DESIGN §5 gives."""

@@ -21,8 +21,8 @@ from bridge.rooms.kept_words import KeptWords
 from bridge.rooms.livekit_audio import AudioWay
 from bridge.rooms.livekit_lookup import LiveKitLookup, where
 from bridge.rooms.livekit_session import Company, LiveKitSession, News
-from bridge.rooms.livekit_token import LiveKitAccess
 from bridge.rooms.mixer import together
+from bridge.rooms.options import LiveKitAccess
 from bridge.rooms.seat_events import SeatEvents
 
 log = structlog.get_logger(__name__)

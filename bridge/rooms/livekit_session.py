@@ -20,7 +20,8 @@ from bridge.model.ticket import DigitsToSend, EndAsked, RoomTicket, SeatBack, Se
 from bridge.rooms.livekit_audio import AudioWay, Listener, Speaker, TrackFrames
 from bridge.rooms.livekit_lookup import where
 from bridge.rooms.livekit_rpc import END_CALL, GET_REMOTE_HEADERS, remote_headers
-from bridge.rooms.livekit_token import LiveKitAccess, attributes_in_token, join_token
+from bridge.rooms.livekit_token import attributes_in_token, join_token
+from bridge.rooms.options import LiveKitAccess
 from bridge.rooms.room_digits import RoomDigits
 
 log = structlog.get_logger(__name__)

@@ -6,7 +6,6 @@ Making it is all that happens here; `livekit.py` joins with it.
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from livekit.protocol.room import RoomConfiguration
 
 from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
+from bridge.rooms.options import LiveKitAccess
 
 # `settings.py` says it once, in words; each token would say it again.
 warnings.filterwarnings("ignore", category=jwt.warnings.InsecureKeyLengthWarning)
@@ -39,15 +39,6 @@ _GRANTS: Final = {
     "canPublishData": True,
     "canUpdateOwnMetadata": True,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LiveKitAccess:
-    """Where LiveKit is, and our key to it. `secret` is in no repr."""
-
-    url: str
-    key: str
-    secret: str = field(repr=False)
 
 
 def join_token(access: LiveKitAccess, ticket: RoomTicket, now: float | None = None) -> str:

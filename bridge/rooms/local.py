@@ -15,8 +15,9 @@ from bridge.media.halfband import Doubler, Halver
 from bridge.media.sparse_log import SparseLog
 from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
-from bridge.rooms.builtin import BuiltIn, BuiltInKind, Voice, voice
+from bridge.rooms.builtin import Voice, voice
 from bridge.rooms.mixer import everybody_else, together
+from bridge.rooms.options import BuiltIn, BuiltInKind
 from bridge.rooms.seat_events import SeatEvents
 
 log = structlog.get_logger(__name__)

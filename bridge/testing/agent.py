@@ -17,7 +17,7 @@ from livekit.agents import AgentServer, JobContext, JobExecutorType
 
 from bridge.errors import RoomlineError
 from bridge.media.port import ClipName
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.testing.child import Child
 from bridge.testing.clips import clip
 from bridge.testing.ports import LOOPBACK

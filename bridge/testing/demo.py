@@ -23,7 +23,7 @@ from rich.console import Console
 
 from bridge.errors import RoomlineError
 from bridge.rooms.livekit_lookup import LiveKitLookup
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.testing.agent import Agent
 from bridge.testing.demo_calls import AgentCalls, CallResult, DemoCalls
 from bridge.testing.demo_config import AGENT, AGENT_NUMBERS, CONFIGURATION, NUMBERS, livekit_configuration

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import numpy as np
 from livekit import api, rtc
 
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.testing.recording import Recording, Samples
 
 RATE: Final = 48_000

@@ -22,7 +22,7 @@ import yaml
 from livekit.api import LiveKitAPI
 
 from bridge.errors import RoomlineError
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.testing.cache import Progress, cache_folder, lock
 from bridge.testing.child import Child
 from bridge.testing.ports import LOOPBACK, free_port

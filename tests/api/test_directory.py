@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bridge.api.directory import BODY_LIMIT, PATH, Directory, DirectoryOptions, cannot_answer
+from bridge.api.directory import BODY_LIMIT, PATH, Directory, cannot_answer
+from bridge.api.options import DirectoryOptions
 from bridge.model.credentials import TrunkCredentials
 
 SECRET = "a-secret-of-the-directory-7391"

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 import aiohttp
 
 from bridge.api.auth import Keys
-from bridge.api.directory import PATH, Directory, DirectoryOptions
+from bridge.api.directory import PATH, Directory
+from bridge.api.options import DirectoryOptions
 from bridge.api.server import serve_api
 from bridge.api.twirp import Twirp
 from bridge.model.credentials import TrunkCredentials

@@ -30,13 +30,14 @@ from bridge.media.audiosocket import Identified, audio_header, encode
 from bridge.media.clips import Clips
 from bridge.media.figures import Figures
 from bridge.media.frames import FRAME_SECONDS, FRAMES_PER_SECOND, RATES, bytes_per_frame
-from bridge.media.node import InProcessNode, NodeOptions
+from bridge.media.node import InProcessNode
+from bridge.media.options import NodeOptions
 from bridge.media.prompts import Prompts
 from bridge.media.tones import Tones
 from bridge.model.media_address import MediaAddress
 from bridge.model.ticket import RoomTicket
-from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions
+from bridge.rooms.options import BuiltIn, BuiltInKind
 
 CPU_TO_REACH = 0.15  # % of a core per call at 100 calls, DESIGN §14
 LATENESS_TO_REACH = 5.0  # ms, p99

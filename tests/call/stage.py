@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from bridge.call.registry import Registry, RegistryOptions, random_letters
+from bridge.call.options import RegistryOptions, StoryOptions, ThrottleOptions
+from bridge.call.registry import Registry, random_letters
 from bridge.call.session import Story
-from bridge.call.throttle import Throttle, ThrottleOptions
-from bridge.call.world import StoryOptions, Surroundings
+from bridge.call.throttle import Throttle
+from bridge.call.world import Surroundings
 from bridge.dispatch.outcome import Accept, AskPin, Refuse, Verdict, VerdictKind
 from bridge.dispatch.trace import Trace
 from bridge.model.caller import Caller

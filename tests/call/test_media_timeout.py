@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.call.pin import PinOptions
-from bridge.call.world import StoryOptions
+from bridge.call.options import PinOptions, StoryOptions
 from bridge.dispatch.outcome import AskPin
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.call.pin import MAX_LENGTH, Entered, Failure, PinEntry, PinOptions
+from bridge.call.options import PinOptions
+from bridge.call.pin import MAX_LENGTH, Entered, Failure, PinEntry
 
 
 def enter(keys: str, now: float = 0.0) -> Entered | Failure | None:

@@ -4,9 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.call.pin import PinOptions
+from bridge.call.options import PinOptions, StoryOptions
 from bridge.call.throttle import Guess
-from bridge.call.world import StoryOptions
 from bridge.media.port import ClipName
 from bridge.model.caller import Caller
 from bridge.model.ending import EndReason

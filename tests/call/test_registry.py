@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from bridge.call.registry import NoSuchCall, Registry, RegistryOptions, new_call_id
-from bridge.call.world import StoryOptions
+from bridge.call.options import RegistryOptions, StoryOptions
+from bridge.call.registry import NoSuchCall, Registry, new_call_id
 from bridge.errors import NodeGone
 from bridge.media.port import Node
 from bridge.model.ending import EndedBy, EndReason

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from bridge.call.world import StoryOptions
+from bridge.call.options import StoryOptions
 from bridge.errors import NodeGone, Unavailable
 from bridge.media.port import ClipName
 from bridge.model.ending import EndedBy, EndReason

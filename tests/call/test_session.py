@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from bridge.call.world import StoryOptions
+from bridge.call.options import StoryOptions
 from bridge.dispatch.outcome import Verdict, VerdictKind
 from bridge.dispatch.trace import Trace
 from bridge.errors import NodeGone

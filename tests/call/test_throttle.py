@@ -2,7 +2,8 @@
 
 import asyncio
 
-from bridge.call.throttle import KEYS_KEPT, Bucket, Guess, Throttle, ThrottleOptions
+from bridge.call.options import Bucket, ThrottleOptions
+from bridge.call.throttle import KEYS_KEPT, Guess, Throttle
 from bridge.errors import Unavailable
 from bridge.testing.fakes import MemoryStore
 from bridge.testing.time_travel import LoopClock, travel

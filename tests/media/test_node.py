@@ -13,15 +13,16 @@ from structlog.testing import capture_logs
 
 from bridge.errors import ConfigurationError, Unavailable
 from bridge.media.frames import Frames
-from bridge.media.node import InProcessNode, NodeOptions
+from bridge.media.node import InProcessNode
+from bridge.media.options import NodeOptions
 from bridge.media.port import Clip, ClipName, Node, NodeLoad, Seat, Sound, SoundState
 from bridge.media.reception import MOST_GUESTS
 from bridge.media.sound import NodeSound
 from bridge.model.ending import EndReason
 from bridge.model.media_address import Datagrams, MediaAddress
 from bridge.model.ticket import RoomTicket, SeatGone
-from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions
+from bridge.rooms.options import BuiltIn, BuiltInKind
 from tests.media.channel import Channel
 from tests.media.datagram_pbx import DatagramPbx
 

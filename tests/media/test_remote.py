@@ -17,8 +17,9 @@ from bridge.errors import ConfigurationError, NodeGone, RemoteProtocolError, Sup
 from bridge.media import messages as m
 from bridge.media import node_server
 from bridge.media.epoch import Epoch
-from bridge.media.node import InProcessNode, NodeOptions
+from bridge.media.node import InProcessNode
 from bridge.media.node_server import NodeServer
+from bridge.media.options import NodeOptions
 from bridge.media.port import Clip, ClipName, Node, NodeLoad
 from bridge.media.remote import Presence, RemoteNode, RemoteNodeOptions, RemoteSound
 from bridge.media.unicast import IN_HAND

@@ -14,8 +14,9 @@ import structlog
 
 import bridge.media.workers
 from bridge.errors import Superseded
-from bridge.media.node import InProcessNode, NodeOptions
+from bridge.media.node import InProcessNode
 from bridge.media.node_server import NodeServer
+from bridge.media.options import NodeOptions
 from bridge.media.port import NodeLoad
 from bridge.media.workers import Workers
 from bridge.rooms.local import LocalRooms
@@ -25,7 +26,8 @@ from tests.media.test_remote import eventually
 NODE = """
 import asyncio, sys
 from pathlib import Path
-from bridge.media.node import InProcessNode, NodeOptions
+from bridge.media.node import InProcessNode
+from bridge.media.options import NodeOptions
 from bridge.media.node_server import NodeServer
 from bridge.rooms.local import LocalRooms
 from tests.media.test_node import CLIPS

@@ -469,7 +469,7 @@ async def test_given_a_storm_of_keys_then_the_phone_gets_what_it_can_take_and_th
 
 HUMMING = """
 import asyncio, sys
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from bridge.testing.human import RATE, Human
 from bridge.testing.listening import tone
 url, key, secret, hz = sys.argv[1:]

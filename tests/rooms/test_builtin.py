@@ -6,8 +6,8 @@ import struct
 import pytest
 
 from bridge.model.ticket import RoomTicket
-from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions, LocalSeat
+from bridge.rooms.options import BuiltIn, BuiltInKind
 
 ANNOUNCEMENT = {8_000: (b"a" * 320, b"b" * 320), 16_000: (b"A" * 640, b"B" * 640)}
 

@@ -15,7 +15,8 @@ from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
 from bridge.rooms import livekit_lookup
 from bridge.rooms.livekit_lookup import LiveKitLookup
-from bridge.rooms.livekit_token import SKEW, LiveKitAccess
+from bridge.rooms.livekit_token import SKEW
+from bridge.rooms.options import LiveKitAccess
 
 SECRET = "a secret that is in no sentence, 32 bytes"
 

@@ -15,7 +15,7 @@ from bridge.rooms.livekit_audio import AudioWay, PublicWay, TrackFrames
 from bridge.rooms.livekit_lookup import LiveKitLookup
 from bridge.rooms.livekit_seat import LiveKitSeat, SeatOptions
 from bridge.rooms.livekit_session import News
-from bridge.rooms.livekit_token import LiveKitAccess
+from bridge.rooms.options import LiveKitAccess
 from tests.media.test_remote import eventually
 
 ACCESS = LiveKitAccess("ws://livekit", "key", "a-secret-of-thirty-two-characters!")

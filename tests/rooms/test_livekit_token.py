@@ -8,7 +8,8 @@ from livekit.api import TokenVerifier
 
 from bridge.errors import Unavailable
 from bridge.model.ticket import RoomTicket
-from bridge.rooms.livekit_token import TOKEN_ATTRIBUTES, LiveKitAccess, attributes_in_token, join_token, look_token
+from bridge.rooms.livekit_token import TOKEN_ATTRIBUTES, attributes_in_token, join_token, look_token
+from bridge.rooms.options import LiveKitAccess
 
 ACCESS = LiveKitAccess("ws://livekit", "key", "a-secret-of-thirty-two-characters!")
 TICKET = RoomTicket(

@@ -11,8 +11,8 @@ import pytest
 from bridge.errors import Unavailable
 from bridge.model.ending import EndReason
 from bridge.model.ticket import DigitsToSend, RoomTicket, SeatEvent, SeatGone
-from bridge.rooms.builtin import BuiltIn, BuiltInKind
 from bridge.rooms.local import LocalRooms, LocalRoomsOptions, LocalSeat
+from bridge.rooms.options import BuiltIn, BuiltInKind
 from bridge.rooms.port import RoomService
 
 ANNOUNCEMENT = {8_000: (b"a" * 320, b"b" * 320), 16_000: (b"A" * 640, b"B" * 640)}
