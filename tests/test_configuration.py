@@ -105,7 +105,7 @@ def test_given_variables_then_they_lie_over_the_file_and_are_named_as_the_place(
 
 def test_given_a_section_from_the_environment_then_the_secret_it_names_is_one_and_no_key(tmp_path: Path) -> None:
     path = write(tmp_path, "calls: {limit: 10}\n")
-    variables = {"ROOMLINE_PBX": "[{name: fs, esl: {secret: {env: ROOMLINE_ESL_PASSWORD}}}]", "ROOMLINE_ESL_PASSWORD": "word"}
+    variables = {"ROOMLINE_PBX": "[{name: fs, esl: {secret: {env: ROOMLINE_ESL_SECRET}}}]", "ROOMLINE_ESL_SECRET": "word"}
     file = read_configuration(path, variables, sections=("pbx", "calls"))
     assert file.data["pbx"] == [{"name": "fs", "esl": {"secret": "word"}}]
     assert file.warnings == ()

@@ -423,6 +423,7 @@ asyncio.run(main())
 within a second.)"""
 
 
+@pytest.mark.alone
 async def test_given_a_storm_of_changes_then_the_talk_goes_on_and_the_server_hardly_notices(
     stack: Stack, human: Human, livekit: LiveKitServer, control: CarrierCall
 ) -> None:
@@ -431,7 +432,9 @@ async def test_given_a_storm_of_changes_then_the_talk_goes_on_and_the_server_har
     command = [sys.executable, "-c", STORM, livekit.url, livekit.key, livekit.secret, "5"]
     storm = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     async with livekit.api() as api:
-        for number in range(200):
+        number = 0
+        while storm.returncode is None:  # by its own count of seconds: nothing else here ends on a machine that is behind
+            number += 1
             changes = UpdateParticipantRequest(
                 room="company", identity=identity_of(call), metadata=f"{number}", attributes={"sip.callStatus": f"{number}"}
             )

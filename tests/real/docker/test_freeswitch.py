@@ -11,7 +11,7 @@ TONE = a_tone_of(1200.0)
 
 def fs_cli(freeswitch: Composition, command: str) -> str:
     """As docs/troubleshooting.md says that it is done here."""
-    return freeswitch.compose("exec", "-T", "freeswitch", "sh", "-c", f'fs_cli -p $ROOMLINE_ESL_PASSWORD -x "{command}"').stdout
+    return freeswitch.compose("exec", "-T", "freeswitch", "sh", "-c", f'fs_cli -p $ROOMLINE_ESL_SECRET -x "{command}"').stdout
 
 
 async def test_given_freeswitch_then_calls_end_as_their_numbers_say(freeswitch: Composition) -> None:
