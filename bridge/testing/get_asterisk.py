@@ -9,10 +9,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from xml.etree.ElementTree import ParseError
 
 from bridge.errors import RoomlineError
+from bridge.testing.asterisk_documentation import short_documentation
 from bridge.testing.cache import Progress, cache_folder
 from bridge.testing.unpacked import CannotUnpack, Program, loader_command, unpacked
 
@@ -70,6 +72,16 @@ def get_asterisk(
 
     Blocks for up to a minute when it has to download: call it in a thread. Raises `NoAsterisk`, whose text says what to do.
     """
+    cache = cache_folder(environ)
+    found = _find(environ, cache, progress, search_path=search_path)
+    try:
+        return replace(found, data=short_documentation(found.data, cache, progress))
+    except (OSError, ParseError) as error:
+        progress(f"Asterisk starts with the whole of its documentation, which takes longer: {error}")
+        return found
+
+
+def _find(environ: Mapping[str, str], cache: Path, progress: Progress, *, search_path: bool) -> Asterisk:
     if named := environ.get("ASTERISK"):
         return _installed(Path(named))
     if search_path and (found := shutil.which("asterisk", path=_search_path(environ))):
@@ -77,7 +89,7 @@ def get_asterisk(
             return _installed(Path(found))
         except NoAsterisk as error:
             progress(f"not using {found}: {error}")
-    return _unpacked(cache_folder(environ), progress)
+    return _unpacked(cache, progress)
 
 
 def _search_path(environ: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ def install(prefix: Path, says: str, *, audiosocket: bool = True) -> Path:
     """A program that says it is an Asterisk, with the folders of one."""
     binary = prefix / "sbin" / "asterisk"
     modules = prefix / "lib" / "asterisk" / "modules"
-    for folder in (binary.parent, modules, prefix / "share" / "asterisk" / "documentation"):
+    for folder in (binary.parent, modules, prefix / "share" / "asterisk" / "documentation", prefix / "share" / "asterisk" / "sounds"):
         folder.mkdir(parents=True)
     binary.write_text(f"#!/bin/sh\necho '{says}'\n")
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
@@ -30,16 +30,17 @@ def install(prefix: Path, says: str, *, audiosocket: bool = True) -> Path:
 
 def test_given_asterisk_is_named_then_that_one_is_taken(tmp_path: Path) -> None:
     binary = install(tmp_path, "Asterisk 20.6.0~dfsg+~cs6.13.40431414-2build5")
-    found = get_asterisk(environ={"ASTERISK": str(binary)})
+    found = get_asterisk(environ={"ASTERISK": str(binary), "XDG_CACHE_HOME": str(tmp_path / "cache")})
     assert found.command == (str(binary),)
     assert (found.version, found.major) == ("20.6.0", 20)
     assert found.modules == tmp_path / "lib" / "asterisk" / "modules"
-    assert found.data == tmp_path / "share" / "asterisk"
+    assert found.data.parent == tmp_path / "cache" / "roomline"
+    assert (found.data / "sounds").resolve() == tmp_path / "share" / "asterisk" / "sounds"
 
 
 def test_given_one_on_the_path_then_it_is_found_there(tmp_path: Path) -> None:
     binary = install(tmp_path, "Asterisk certified/20.7-cert1")
-    found = get_asterisk(environ={"PATH": str(binary.parent)})
+    found = get_asterisk(environ={"PATH": str(binary.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")})
     assert (found.command, found.version) == ((str(binary),), "20.7")
 
 
