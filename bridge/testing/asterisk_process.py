@@ -17,8 +17,8 @@ from bridge.testing.ami import Ami
 from bridge.testing.child import Child
 from bridge.testing.get_asterisk import Asterisk
 
-_READY_WITHIN = 30.0
-"""It takes about 1 s; a loaded machine or one that reads the files for the first time needs more."""
+_READY_WITHIN = 45.0
+"""It takes less than a second; a loaded machine or one that reads the files for the first time needs more."""
 
 
 class AsteriskFailed(RoomlineError):  # noqa: N818  (the text is the log's last lines)

@@ -23,7 +23,6 @@ from bridge.model.ending import EndReason
 from bridge.model.record import CallRecord
 from bridge.testing.carrier import CarrierCall
 from bridge.testing.child import Child
-from bridge.testing.clips import until_heard as until_clip
 from bridge.testing.get_asterisk import Asterisk
 from bridge.testing.human import RATE, Human
 from bridge.testing.listening import seconds_of_tone, tone
@@ -31,7 +30,7 @@ from bridge.testing.livekit_server import LiveKitServer
 from bridge.testing.pbx_config import FALLBACK_HZ
 from bridge.testing.stack import Stack
 from tests.real.livekit_front import Front, Mode
-from tests.real.livekit_scenario import gets_keys, identity_of
+from tests.real.livekit_scenario import gets_keys, hears_clip, identity_of
 from tests.real.scenario import PIN, assert_nothing_secret_logged, direct, heard_tone, the_record, until_heard
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(90)]
@@ -166,7 +165,7 @@ async def falls_back(stack: Stack, call: CarrierCall, within: float = FIVE) -> C
 
 async def is_told_and_hung_up(stack: Stack, call: CarrierCall, since: float, within: float = FIVE) -> CallRecord:
     """The caller, answered by us, hears that nobody can be connected, in time, and is hung up. Gives the record."""
-    begun = await until_clip(call.heard, ClipName.UNAVAILABLE, since=since, within=within + 5.0)
+    begun = await hears_clip(call, ClipName.UNAVAILABLE, since=since, within=within + 5.0)
     assert begun - since < within
     await call.ended(10.0)
     record = await the_record(stack, call)
