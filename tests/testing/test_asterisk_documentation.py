@@ -4,10 +4,7 @@ import os
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from bridge.testing.asterisk_documentation import short_documentation
-from bridge.testing.get_asterisk import get_asterisk
 
 WHOLE = """<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE docs SYSTEM "appdocsxml.dtd">
@@ -55,20 +52,3 @@ def test_given_the_same_then_it_is_made_once_and_for_another_version_anew(tmp_pa
     assert short_documentation(data, tmp_path / "cache", quiet) == first
     os.utime(data / "documentation" / "core-en_US.xml", (1, 1))
     assert short_documentation(data, tmp_path / "cache", quiet) != first
-
-
-@pytest.mark.parametrize("text", ["<docs>", ""])
-def test_given_documentation_that_cannot_be_read_then_asterisk_has_the_whole_of_it(text: str, tmp_path: Path) -> None:
-    binary = tmp_path / "sbin" / "asterisk"
-    binary.parent.mkdir()
-    binary.write_text("#!/bin/sh\necho Asterisk 22.1.0\n")
-    binary.chmod(0o755)
-    (tmp_path / "lib" / "asterisk" / "modules").mkdir(parents=True)
-    (tmp_path / "lib" / "asterisk" / "modules" / "app_audiosocket.so").touch()
-    data = data_folder(tmp_path / "share" / "asterisk")
-    (data / "documentation" / "core-en_US.xml").write_text(text)
-    said: list[str] = []
-    found = get_asterisk(said.append, environ={"ASTERISK": str(binary), "XDG_CACHE_HOME": str(tmp_path / "cache")})
-    assert found.data == data
-    assert "takes longer" in said[0]
-    assert [path.name for path in (tmp_path / "cache" / "roomline").iterdir()] == ["asterisk-data.lock"], "nothing half made is left"

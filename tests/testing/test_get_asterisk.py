@@ -38,6 +38,18 @@ def test_given_asterisk_is_named_then_that_one_is_taken(tmp_path: Path) -> None:
     assert (found.data / "sounds").resolve() == tmp_path / "share" / "asterisk" / "sounds"
 
 
+@pytest.mark.parametrize("text", ["<docs>", ""])
+def test_given_documentation_that_cannot_be_read_then_asterisk_has_the_whole_of_it(text: str, tmp_path: Path) -> None:
+    binary = install(tmp_path, "Asterisk 22.1.0")
+    data = tmp_path / "share" / "asterisk"
+    (data / "documentation" / "core-en_US.xml").write_text(text)
+    said: list[str] = []
+    found = get_asterisk(said.append, environ={"ASTERISK": str(binary), "XDG_CACHE_HOME": str(tmp_path / "cache")})
+    assert found.data == data
+    assert "takes longer" in said[0]
+    assert [path.name for path in (tmp_path / "cache" / "roomline").iterdir()] == ["asterisk-data.lock"], "nothing half made is left"
+
+
 def test_given_one_on_the_path_then_it_is_found_there(tmp_path: Path) -> None:
     binary = install(tmp_path, "Asterisk certified/20.7-cert1")
     found = get_asterisk(environ={"PATH": str(binary.parent), "XDG_CACHE_HOME": str(tmp_path / "cache")})
